@@ -1,0 +1,51 @@
+"""The exceptions that cxredge raises for what a user or a site can mend.
+
+Every message says what was wrong, with which file, and what to do. The command line prints the
+message and exits with a documented code; anything that is not a :class:`CxredgeError` is a bug.
+"""
+
+from __future__ import annotations
+
+
+class CxredgeError(Exception):
+    """Base of all errors that cxredge raises on purpose."""
+
+
+class InputError(CxredgeError):
+    """A radiograph cannot be read, or is not something that can be segmented."""
+
+
+class OutputError(CxredgeError):
+    """A result cannot be written, or would overwrite another."""
+
+
+class ModelError(CxredgeError):
+    """A model file is missing, damaged, or carries no valid contract."""
+
+
+class BackendError(CxredgeError):
+    """An inference backend is not installed, does not fit the model, or failed to run."""
+
+
+class ConfigError(CxredgeError):
+    """A configuration file has a wrong or unknown field."""
+
+
+class DatasetError(CxredgeError):
+    """A data set folder is incomplete or inconsistent."""
+
+
+class CheckpointError(CxredgeError):
+    """A training checkpoint is missing, damaged, or belongs to another configuration."""
+
+
+class ParityError(CxredgeError):
+    """A converted model does not give the masks of the one that it was made from."""
+
+
+class MissingExtraError(CxredgeError):
+    """An optional part of cxredge is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the '{extra}' extra: pip install 'cxredge[{extra}]'")
+        self.extra = extra

@@ -1,0 +1,67 @@
+"""From the network's logits to a lung mask at the radiograph's own size.
+
+Paper, section 4.1: threshold, keep the two largest connected components, fill holes. The cleaning is
+done on the logits at network size, so its cost does not grow with the radiograph; then the logits
+are scaled bilinearly to the source size and thresholded at 0.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+LUNGS = 2
+"""Connected components that are kept."""
+CONNECTIVITY = 4
+"""Of foreground and background: what is 4-connected stays connected under bilinear scaling."""
+SMALLEST_LOGIT = np.float32(1e-3)
+"""Magnitude given to a logit that changes sides at exactly 0."""
+
+
+def lung_mask(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Segment the lungs.
+
+    Args:
+        logits: ``(S, S)`` lung logits of the network.
+        shape: (height, width) of the radiograph.
+
+    Returns:
+        ``(height, width)`` mask, True inside the lungs: at most two components, without holes.
+    """
+    height, width = shape
+    scaled = cv2.resize(clean_logits(logits), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(scaled > 0)
+
+
+def clean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn the sign of every logit that cleaning moves into or out of the mask; all others stay."""
+    raw = logits > 0
+    clean = fill_holes(largest_components(raw))
+    magnitude = np.maximum(np.abs(logits), SMALLEST_LOGIT)
+    return np.where(clean == raw, logits, np.where(clean, magnitude, -magnitude)).astype(np.float32)
+
+
+def largest_components(mask: NDArray[np.bool_], count: int = LUNGS) -> NDArray[np.bool_]:
+    """Keep the ``count`` connected components of ``mask`` with the largest areas."""
+    components, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=CONNECTIVITY, ltype=cv2.CV_32S
+    )
+    if components - 1 <= count:
+        return mask
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    kept = 1 + np.argsort(-areas, kind="stable")[:count]
+    return np.isin(labels, kept)
+
+
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill every background region of ``mask`` that does not reach the image's border."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    cv2.floodFill(padded, None, (0, 0), 2, flags=CONNECTIVITY)
+    return padded[1:-1, 1:-1] != 2
+
+
+def component_count(mask: NDArray[np.bool_]) -> int:
+    """Number of connected components of ``mask``."""
+    count, _ = cv2.connectedComponents(mask.astype(np.uint8), connectivity=CONNECTIVITY)
+    return int(count) - 1

@@ -1,0 +1,69 @@
+"""From a radiograph to the network's input: the one home of preprocessing.
+
+Training, export, calibration, evaluation and the device all call :func:`network_input`, so that a
+model sees the same numbers everywhere (paper, section 4.1: min-max to [-1, 1], no aspect ratio kept).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.errors import InputError
+from cxredge.radiograph import Radiograph
+
+NORMALISATION = "min-max per image to [-1, 1]"
+RESIZE = "area when shrinking, bilinear when enlarging, aspect ratio not kept"
+MASK_THRESHOLD = 127.5
+"""Masks on disk are 0 and 255: a pixel belongs to the mask above the middle."""
+
+
+def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
+    """Normalise and resize a radiograph.
+
+    The lowest value that is shown black becomes -1 and the highest that is shown white +1, taken at
+    full resolution. The offset from the minimum is formed in the pixels' own integer type, so one
+    image stored in different encodings or polarities gives identical numbers.
+
+    Args:
+        radiograph: the radiograph.
+        size: side of the network's input in pixels.
+
+    Returns:
+        ``(size, size)`` float32 in [-1, 1].
+
+    Raises:
+        InputError: all pixels are equal.
+    """
+    pixels = radiograph.pixels
+    low, high = pixels.min(), pixels.max()
+    if low == high:
+        raise InputError("all pixels are equal, there is nothing to see")
+    value_range = float(high) - float(low)
+    return resize(offset_from_black(radiograph, low, high), size) * np.float32(2 / value_range) - np.float32(1)
+
+
+def offset_from_black(radiograph: Radiograph, low: Any, high: Any) -> NDArray[np.float32]:
+    """Distance ``(H, W)`` of each pixel from the value that is shown black."""
+    pixels = radiograph.pixels
+    if pixels.dtype.kind == "f":
+        pixels, low, high = pixels.astype(np.float64), float(low), float(high)
+    elif pixels.dtype.kind == "i" or pixels.dtype.itemsize > 4:  # a signed difference may not fit its own type
+        pixels, low, high = pixels.astype(np.int64), int(low), int(high)
+    offset = pixels - low if radiograph.polarity == "MONOCHROME2" else high - pixels
+    return offset.astype(np.float32)
+
+
+def resize(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Resize ``(H, W)`` to ``(size, size)``: each axis by area averaging when it shrinks, else bilinearly."""
+    height, width = image.shape
+    shrunk = cv2.resize(image, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def network_mask(mask: NDArray[Any], size: int) -> NDArray[np.bool_]:
+    """Resize a stored 0/255 mask ``(H, W)`` to ``(size, size)`` and threshold it at the middle."""
+    return resize(mask.astype(np.float32), size) > MASK_THRESHOLD

@@ -1,0 +1,111 @@
+"""A radiograph as it came from the machine: pixels, polarity, spacing and identity.
+
+:func:`read_radiograph` finds the reader by the file's content, never by its name. The readers are
+:mod:`cxredge.raster` (PNG, JPEG, TIFF, NPY) and :mod:`cxredge.dicom`; what they give goes to
+:mod:`cxredge.preprocessing`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.errors import InputError
+
+Polarity: TypeAlias = Literal["MONOCHROME1", "MONOCHROME2"]
+"""DICOM's terms: MONOCHROME2 shows the largest value white, MONOCHROME1 shows it black."""
+
+RADIOGRAPH_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom"})
+"""Names that a folder scan takes as radiographs (besides files that start as DICOM does)."""
+
+MINIMUM_SIDE = 32
+"""Smallest height and width in pixels that is segmented."""
+
+DICOM_MAGIC_OFFSET = 128
+DICOM_MAGIC = b"DICM"
+NPY_MAGIC = b"\x93NUMPY"
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """One radiograph.
+
+    Attributes:
+        pixels: ``(H, W)`` integer or floating values, after a modality LUT, before any windowing.
+            A linear rescale is not applied: min-max normalisation undoes it.
+        polarity: whether the largest value is shown white (MONOCHROME2) or black (MONOCHROME1).
+        spacing: (row, column) spacing in millimetres on the detector or patient plane, or ``None``.
+        identity: SOP Instance UID, or ``None`` where the file has none.
+    """
+
+    pixels: NDArray[Any]
+    polarity: Polarity = "MONOCHROME2"
+    spacing: tuple[float, float] | None = None
+    identity: str | None = None
+
+    def __post_init__(self) -> None:
+        pixels = self.pixels
+        if pixels.ndim != 2:
+            raise InputError(f"a radiograph has two dimensions, not shape {pixels.shape}")
+        if pixels.dtype.kind not in "uif":
+            raise InputError(f"pixels must be integers or floating numbers, not {pixels.dtype}")
+        if min(pixels.shape) < MINIMUM_SIDE:
+            height, width = pixels.shape
+            raise InputError(f"image of {width}x{height} pixels is too small, {MINIMUM_SIDE}x{MINIMUM_SIDE} is needed")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.pixels.shape
+        return int(height), int(width)
+
+    @property
+    def pixel_area_mm2(self) -> float | None:
+        """Area of one pixel in square millimetres, where the spacing is known."""
+        return None if self.spacing is None else self.spacing[0] * self.spacing[1]
+
+
+def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
+    """Read one radiograph from a PNG, JPEG, TIFF, NPY or DICOM file.
+
+    Args:
+        path: the file. Its kind is told from its content.
+
+    Returns:
+        The radiograph, pixels at full resolution and bit depth.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or is not a grey-scale radiograph.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(DICOM_MAGIC_OFFSET + len(DICOM_MAGIC))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}") from error
+    if not head:
+        raise InputError("the file is empty")
+    if is_dicom(head) or path.suffix.lower() in {".dcm", ".dicom"}:
+        from cxredge.dicom import read_dicom
+
+        return read_dicom(path)
+    from cxredge.raster import read_npy, read_raster
+
+    return read_npy(path) if head.startswith(NPY_MAGIC) else read_raster(path)
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether the first bytes of a file are a DICOM preamble (PS3.10, section 7.1)."""
+    return head[DICOM_MAGIC_OFFSET : DICOM_MAGIC_OFFSET + len(DICOM_MAGIC)] == DICOM_MAGIC
+
+
+def require_finite(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return ``pixels``; raise :class:`InputError` where any is NaN or infinite."""
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError("pixels include NaN or infinite values")
+    return pixels

@@ -1,0 +1,84 @@
+"""PNG, JPEG, TIFF and NPY files as :class:`~cxredge.radiograph.Radiograph`.
+
+Bit depth is kept: a 16-bit file gives 16-bit pixels. Colour files are accepted only where they
+hold a grey image (all channels alike), as many exports do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cxredge.errors import InputError
+from cxredge.radiograph import Radiograph, require_finite
+
+GREY_SPREAD = 16
+"""Largest difference between the channels of a pixel that still counts as grey (8-bit steps; JPEG chroma noise)."""
+COLOURED_SHARE = 0.01
+"""Share of pixels that may be coloured (a marker, a stamp) in an image that still counts as grey."""
+
+GREY_MODES = {"1", "L", "I", "I;16", "I;16L", "I;16B", "F"}
+
+
+def read_raster(path: Path) -> Radiograph:
+    """Read a PNG, JPEG or TIFF file.
+
+    Raises:
+        InputError: not an image, damaged, several pages, partly transparent, or a colour image.
+    """
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise InputError(f"holds {image.n_frames} pages, one radiograph is expected")  # type: ignore[attr-defined]
+            image.load()
+            pixels = grey_pixels(image)
+    except UnidentifiedImageError as error:
+        raise InputError("is not an image that can be read (PNG, JPEG, TIFF, NPY or DICOM)") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"is damaged or not supported: {error}") from error
+    return Radiograph(require_finite(pixels))
+
+
+def grey_pixels(image: Image.Image) -> NDArray[Any]:
+    """Pixels ``(H, W)`` of a grey image in any of Pillow's modes, at its own bit depth."""
+    if image.mode in GREY_MODES:
+        pixels = np.asarray(image)
+        return pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
+    if image.mode in {"LA", "PA", "RGBA", "RGBa", "La"} or "transparency" in image.info:
+        rgba = np.asarray(image.convert("RGBA"))
+        if rgba[..., 3].min() < 255:
+            raise InputError("has transparent pixels; export it without an alpha channel")
+        return grey_from_rgb(rgba[..., :3])
+    return grey_from_rgb(np.asarray(image.convert("RGB")))
+
+
+def grey_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey ``(H, W)`` of an RGB image ``(H, W, 3)`` whose channels agree.
+
+    Raises:
+        InputError: more than 1 % of the pixels are coloured.
+    """
+    spread = rgb.max(axis=2) - rgb.min(axis=2)
+    if not spread.any():
+        return np.ascontiguousarray(rgb[..., 0])
+    share = float((spread > GREY_SPREAD).mean())
+    if share > COLOURED_SHARE:
+        raise InputError(f"is a colour image ({share:.0%} of the pixels), a radiograph is grey")
+    return np.asarray(Image.fromarray(rgb).convert("L"))
+
+
+def read_npy(path: Path) -> Radiograph:
+    """Read a two-dimensional NPY array; pickled objects are refused.
+
+    Raises:
+        InputError: damaged, pickled, or not a two-dimensional array of numbers.
+    """
+    try:
+        pixels = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"is not an NPY array that can be read: {error}") from error
+    return Radiograph(require_finite(pixels))

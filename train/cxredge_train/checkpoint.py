@@ -1,0 +1,111 @@
+"""A training checkpoint on disk: configuration, weights, optimiser state. No pickled code, ever.
+
+``weights.safetensors`` is what inference and export read; ``state.pt`` alone is enough to resume.
+Each file is replaced atomically, so a run that is killed while saving keeps the save before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cxredge.errors import CheckpointError
+from cxredge_train.config import TrainingConfig, read_config
+from cxredge_train.framework import AVERAGED, TrainingState
+from cxredge_train.networks import Generator
+
+CONFIG = "config.toml"
+WEIGHTS = "weights.safetensors"
+STATE = "state.pt"
+FORMAT = 1
+
+
+def save_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState, facts: dict[str, Any]) -> None:
+    """Write a checkpoint.
+
+    Args:
+        folder: created if missing.
+        config: the run's configuration.
+        state: what to save.
+        facts: JSON values for the weights' metadata: data hash, validation Dice, time spent.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / CONFIG, lambda path: path.write_text(config.to_toml(), encoding="utf-8"))
+    _replace(folder / STATE, lambda path: torch.save({"facts": facts, **state.state_dict()}, path))
+    metadata = {
+        "format": str(FORMAT),
+        "iteration": str(state.iteration),
+        "config_sha256": config.content_hash(),
+        "facts": json.dumps(facts),
+    }
+    _replace(folder / WEIGHTS, lambda path: save_file(weights(state), path, metadata))
+
+
+def _replace(path: Path, write: Any) -> None:
+    part = path.with_name(path.name + ".part")
+    write(part)
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def weights(state: TrainingState) -> dict[str, Tensor]:
+    """Every network's tensors, and the moving averages under ``average.NETWORK``."""
+    tensors = {name: tensor for name, tensor in state.framework.state_dict().items()}
+    for name in AVERAGED:
+        module = state.averages[name].module
+        assert isinstance(module, torch.nn.Module)
+        tensors |= {f"average.{name}.{key}": tensor for key, tensor in module.state_dict().items()}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def resume(folder: Path, config: TrainingConfig, state: TrainingState) -> dict[str, Any]:
+    """Restore ``state`` from a checkpoint of the same configuration; returns the saved facts.
+
+    Raises:
+        CheckpointError: missing, damaged, or made with another configuration.
+    """
+    saved = read_config(folder / CONFIG)
+    if saved != config:
+        raise CheckpointError(
+            f"{folder}: was trained with another configuration; resume with its {CONFIG}, or choose another folder"
+        )
+    path = folder / STATE
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state.load_state_dict(content)
+        facts: dict[str, Any] = content["facts"]
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    return facts
+
+
+def load_generator(folder: Path) -> tuple[Generator, TrainingConfig, dict[str, Any]]:
+    """The averaged generator of a checkpoint, its configuration and its facts (with the iteration).
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: is not a checkpoint (no {CONFIG})")
+    config = read_config(folder / CONFIG)
+    path = folder / WEIGHTS
+    prefix = "average.generator."
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
+        generator = Generator(config.network)
+        generator.load_state_dict(tensors)
+        facts = {**json.loads(metadata["facts"]), "iteration": int(metadata["iteration"])}
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    return generator.eval(), config, facts

@@ -1,0 +1,278 @@
+"""The training configuration: frozen dataclasses read from TOML, every field named, typed and checked.
+
+The defaults are those of the method (the paper, and the authors' released settings where it is
+silent). A wrong field is reported by its full name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from cxredge.errors import ConfigError
+from cxredge_train.networks import NetworkConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data sets are which domain (folder names below the data root).
+
+    Attributes:
+        intra: labelled normal radiographs, the domain INTRA.
+        inter: unlabelled abnormal radiographs, the domain INTER.
+    """
+
+    intra: tuple[str, ...] = ("jsrt",)
+    inter: tuple[str, ...] = ("cohen", "nih")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses (paper, eqs. 2-4).
+
+    Attributes:
+        lambda_seg: weight of the segmentation loss.
+        lambda_style: weight of the style loss of the dummy code a'_seg; 0 leaves it out, as the release does.
+        class_weights: cross-entropy weights of background and lung.
+    """
+
+    lambda_seg: float = 5.0
+    lambda_style: float = 1.0
+    class_weights: tuple[float, float] = (0.7, 1.0)
+
+    def __post_init__(self) -> None:
+        _require(self.lambda_seg >= 0 and self.lambda_style >= 0, "losses.lambda_*", "must not be negative")
+        _require(min(self.class_weights) > 0, "losses.class_weights", "must be positive")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Adam and the moving average.
+
+    Attributes:
+        learning_rate: of G, S and D.
+        code_learning_rate: of F_e and F_d.
+        betas: Adam's decay rates.
+        weight_decay: L2 penalty.
+        ema_decay: decay of the moving average of G, F and S.
+    """
+
+    learning_rate: float = 1e-4
+    code_learning_rate: float = 1e-6
+    betas: tuple[float, float] = (0.0, 0.99)
+    weight_decay: float = 1e-4
+    ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "optimiser.learning_rate", "must be positive")
+        _require(self.code_learning_rate > 0, "optimiser.code_learning_rate", "must be positive")
+        _require(all(0 <= beta < 1 for beta in self.betas), "optimiser.betas", "must be in [0, 1)")
+        _require(0 <= self.ema_decay < 1, "optimiser.ema_decay", "must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Length of training and how the learning rate falls.
+
+    Attributes:
+        iterations: training iterations.
+        batch_size: radiographs an iteration.
+        decay: ``steps`` multiplies the rate by ``decay_factor`` at each milestone; ``cosine`` falls to
+            ``decay_factor`` times the rate over the whole run.
+        milestones: shares of the run at which ``steps`` decays.
+        decay_factor: see ``decay``.
+        coarse_size: input size of the first part of the run, or 0 for none.
+        coarse_share: share of the run at ``coarse_size``.
+    """
+
+    iterations: int = 40_000
+    batch_size: int = 1
+    decay: Literal["steps", "cosine"] = "steps"
+    milestones: tuple[float, ...] = (0.55, 0.70)
+    decay_factor: float = 0.1
+    coarse_size: int = 0
+    coarse_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.iterations > 0, "schedule.iterations", "must be positive")
+        _require(self.batch_size > 0, "schedule.batch_size", "must be positive")
+        _require(all(0 < share < 1 for share in self.milestones), "schedule.milestones", "must be in (0, 1)")
+        _require(0 < self.decay_factor <= 1, "schedule.decay_factor", "must be in (0, 1]")
+        _require(
+            self.coarse_size == 0 or (self.coarse_size >= 32 and self.coarse_size % 16 == 0),
+            "schedule.coarse_size",
+            "must be 0 or a multiple of 16, at least 32",
+        )
+        _require(0 <= self.coarse_share <= 1, "schedule.coarse_share", "must be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes of training radiographs; off by default, as in the paper.
+
+    Geometry moves image and mask together. Photometry stands for other machines and sick lungs. None
+    of it is the definition of the evaluation's distribution shift.
+
+    Attributes:
+        enabled: whether to augment at all.
+        rotation: largest rotation in degrees.
+        translation: largest shift, as a share of the side.
+        scale: smallest and largest scale, drawn for each axis by itself.
+        shear: largest shear in degrees.
+        flip: probability of a left-right flip.
+        gamma: smallest and largest exponent.
+        opacity: probability of a cloud-like change of contrast, and of one of brightness.
+        illumination: probability of a brightness gradient.
+        equalisation: probability of local histogram equalisation.
+        blur: probability of a Gaussian blur.
+        noise: largest standard deviation of added noise, on the [0, 1] scale.
+        occlusion: probability of a rectangle of one grey value, and of a collimation border.
+    """
+
+    enabled: bool = False
+    rotation: float = 20.0
+    translation: float = 0.12
+    scale: tuple[float, float] = (0.7, 1.3)
+    shear: float = 8.0
+    flip: float = 0.2
+    gamma: tuple[float, float] = (0.5, 2.0)
+    opacity: float = 0.4
+    illumination: float = 0.3
+    equalisation: float = 0.2
+    blur: float = 0.3
+    noise: float = 0.2
+    occlusion: float = 0.3
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a run is carried out.
+
+    Attributes:
+        seed: of weights, data order, latents and augmentation.
+        precision: ``fp32``, or ``bf16`` for autocast of convolutions and linear layers.
+        validate_every: iterations between validations.
+        save_every: iterations between checkpoints.
+    """
+
+    seed: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    validate_every: int = 1000
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        _require(self.validate_every > 0, "run.validate_every", "must be positive")
+        _require(self.save_every > 0, "run.save_every", "must be positive")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides a training run."""
+
+    name: str = "paper"
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def to_toml(self) -> str:
+        """The whole configuration as TOML, defaults included."""
+        return tomli_w.dumps(asdict(self))
+
+    def content_hash(self) -> str:
+        """SHA-256 of :meth:`to_toml`."""
+        return hashlib.sha256(self.to_toml().encode()).hexdigest()
+
+
+def config_path(name_or_path: str) -> Path:
+    """The TOML file of a configuration that comes with cxredge (``edge``), or the path of one's own.
+
+    Raises:
+        ConfigError: neither exists.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        return path
+    package = Path(__file__).parent
+    folders = [package / "configs", package.parent / "configs"]  # in the wheel, in a checkout
+    for folder in folders:
+        if (folder / f"{name_or_path}.toml").is_file():
+            return folder / f"{name_or_path}.toml"
+    known = sorted(file.stem for folder in folders for file in folder.glob("*.toml"))
+    raise ConfigError(f"no configuration '{name_or_path}'; there are {', '.join(known)}, or give a .toml file")
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """Read a configuration; fields that it leaves out keep their defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, or a field is unknown, of the wrong type or out of range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        return _build(TrainingConfig, table, "")
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+T = TypeVar("T")
+
+
+def _build(kind: type[T], table: dict[str, Any], prefix: str) -> T:
+    """A dataclass from a TOML table, checking names and types."""
+    types = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise ConfigError(f"unknown field {prefix}{unknown[0]}; known: {', '.join(sorted(known))}")
+    return kind(**{name: _convert(types[name], value, prefix + name) for name, value in table.items()})
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    """``value`` as ``kind``; integers pass as floats, lists as tuples."""
+    if is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} must be a table")
+        return _build(kind, value, f"{name}.")  # type: ignore[arg-type]
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ConfigError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}")
+        return value
+    if get_origin(kind) is tuple:
+        return _convert_tuple(get_args(kind), value, name)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{name} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def _convert_tuple(kinds: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{name} must be a list")
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(value)
+    if len(value) != len(kinds):
+        raise ConfigError(f"{name} must have {len(kinds)} values, not {len(value)}")
+    return tuple(_convert(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _require(condition: bool, name: str, rule: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} {rule}")

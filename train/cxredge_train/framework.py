@@ -1,0 +1,122 @@
+"""The networks that are trained together, their moving averages and their optimisers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from cxredge_train.config import OptimiserConfig, ScheduleConfig, TrainingConfig
+from cxredge_train.networks import CodeGenerators, Discriminator, Generator, NetworkConfig, StyleEncoder, initialise
+
+
+class Framework(nn.Module):
+    """G, F_e and F_d, S and D of one configuration."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.generator = Generator(config)
+        self.code_generators = CodeGenerators(config)
+        self.style_encoder = StyleEncoder(config)
+        self.discriminator = Discriminator(config)
+        initialise(self)
+
+
+AVERAGED = ("generator", "code_generators", "style_encoder")
+"""Networks of the framework that have a moving average."""
+
+
+class TrainingState:
+    """Everything that a run changes: networks, moving averages, optimisers and the iteration count.
+
+    Args:
+        config: the run's configuration; the weights are drawn from its seed.
+        device: where the networks live.
+    """
+
+    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+        torch.manual_seed(config.run.seed)
+        self.framework = Framework(config.network).to(device)
+        average = get_ema_multi_avg_fn(config.optimiser.ema_decay)
+        self.averages = nn.ModuleDict(
+            {
+                name: AveragedModel(getattr(self.framework, name), multi_avg_fn=average, use_buffers=True)
+                for name in AVERAGED
+            }
+        )
+        self.averages.requires_grad_(False)
+        self.optimisers = build_optimisers(self.framework, config.optimiser)
+        self.iteration = 0
+
+    @property
+    def generator_average(self) -> Generator:
+        """Moving average of G, the network that validation and export use."""
+        average = self.averages["generator"]
+        assert isinstance(average, AveragedModel) and isinstance(average.module, Generator)
+        return average.module
+
+    def update_averages(self) -> None:
+        """Move every average one step towards its network."""
+        for name, average in self.averages.items():
+            assert isinstance(average, AveragedModel)
+            average.update_parameters(getattr(self.framework, name))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers that a resumed run needs."""
+        return {
+            "framework": self.framework.state_dict(),
+            "averages": self.averages.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "iteration": self.iteration,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.framework.load_state_dict(state["framework"])
+        self.averages.load_state_dict(state["averages"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.iteration = int(state["iteration"])
+
+
+def build_optimisers(framework: Framework, config: OptimiserConfig) -> dict[str, torch.optim.Optimizer]:
+    """One Adam for each network; F_e and F_d have a rate of their own."""
+    rates = {
+        "generator": config.learning_rate,
+        "code_generators": config.code_learning_rate,
+        "style_encoder": config.learning_rate,
+        "discriminator": config.learning_rate,
+    }
+    return {
+        name: torch.optim.Adam(
+            getattr(framework, name).parameters(), lr=rate, betas=config.betas, weight_decay=config.weight_decay
+        )
+        for name, rate in rates.items()
+    }
+
+
+def learning_rate_factor(schedule: ScheduleConfig, iteration: int) -> float:
+    """What the learning rates are multiplied by at ``iteration``."""
+    share = iteration / schedule.iterations
+    if schedule.decay == "cosine":
+        return schedule.decay_factor + (1 - schedule.decay_factor) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    passed = sum(share >= milestone for milestone in schedule.milestones)
+    return float(schedule.decay_factor**passed)
+
+
+def set_learning_rates(state: TrainingState, config: TrainingConfig) -> None:
+    """Set every optimiser's learning rate for the state's iteration."""
+    factor = learning_rate_factor(config.schedule, state.iteration)
+    for name, group in _groups(state.optimisers):
+        base = config.optimiser.code_learning_rate if name == "code_generators" else config.optimiser.learning_rate
+        group["lr"] = base * factor
+
+
+def _groups(optimisers: dict[str, torch.optim.Optimizer]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, optimiser in optimisers.items():
+        for group in optimiser.param_groups:
+            yield name, group
