@@ -162,5 +162,3 @@ def content_hash(datasets: Iterable[Dataset]) -> str:
         digest.update(dataset.name.encode())
         digest.update((dataset.folder / MANIFEST).read_bytes())
     return digest.hexdigest()
-
-

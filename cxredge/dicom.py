@@ -71,7 +71,7 @@ def radiograph_from_dataset(dataset: Dataset) -> Radiograph:
 def decode_pixels(dataset: Dataset) -> NDArray[Any]:
     """Stored pixel values ``(H, W)`` or ``(H, W, 3)`` of a single-frame data set."""
     try:
-        return pixel_array(dataset)
+        return np.asarray(pixel_array(dataset))
     except Exception as error:  # decoders raise many types
         syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
         name = "unknown transfer syntax" if syntax is None else syntax.name

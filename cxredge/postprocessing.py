@@ -29,8 +29,13 @@ def lung_mask(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np
     Returns:
         ``(height, width)`` mask, True inside the lungs: at most two components, without holes.
     """
+    return scale_mask(clean_logits(logits), shape)
+
+
+def scale_mask(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mask ``(height, width)`` of logits ``(S, S)``: scaled bilinearly, then thresholded at 0."""
     height, width = shape
-    scaled = cv2.resize(clean_logits(logits), (width, height), interpolation=cv2.INTER_LINEAR)
+    scaled = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(scaled > 0)
 
 
@@ -58,7 +63,7 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill every background region of ``mask`` that does not reach the image's border."""
     padded = np.pad(mask.astype(np.uint8), 1)
     cv2.floodFill(padded, None, (0, 0), 2, flags=CONNECTIVITY)
-    return padded[1:-1, 1:-1] != 2
+    return np.asarray(padded[1:-1, 1:-1] != 2)
 
 
 def component_count(mask: NDArray[np.bool_]) -> int:

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from cxredge.errors import InputError
 from cxredge.radiograph import Radiograph
 
-NORMALISATION = "min-max per image to [-1, 1]"
-RESIZE = "area when shrinking, bilinear when enlarging, aspect ratio not kept"
 MASK_THRESHOLD = 127.5
 """Masks on disk are 0 and 255: a pixel belongs to the mask above the middle."""
 
@@ -54,7 +52,7 @@ def offset_from_black(radiograph: Radiograph, low: Any, high: Any) -> NDArray[np
     elif pixels.dtype.kind == "i" or pixels.dtype.itemsize > 4:  # a signed difference may not fit its own type
         pixels, low, high = pixels.astype(np.int64), int(low), int(high)
     offset = pixels - low if radiograph.polarity == "MONOCHROME2" else high - pixels
-    return offset.astype(np.float32)
+    return np.asarray(offset, np.float32)
 
 
 def resize(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -67,3 +65,18 @@ def resize(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 def network_mask(mask: NDArray[Any], size: int) -> NDArray[np.bool_]:
     """Resize a stored 0/255 mask ``(H, W)`` to ``(size, size)`` and threshold it at the middle."""
     return resize(mask.astype(np.float32), size) > MASK_THRESHOLD
+
+
+def grey_levels(radiograph: Radiograph, size: tuple[int, int], levels: int) -> NDArray[np.uint8]:
+    """The radiograph as a person sees it: ``(height, width)`` grey from 0 (black) to ``levels`` (white).
+
+    Args:
+        radiograph: min-max normalised like the network's input.
+        size: (width, height) of the picture, not larger than the radiograph.
+        levels: largest grey value, at most 255.
+    """
+    pixels = radiograph.pixels
+    low, high = pixels.min(), pixels.max()
+    offset = cv2.resize(offset_from_black(radiograph, low, high), size, interpolation=cv2.INTER_AREA)
+    value_range = float(high) - float(low) or 1.0
+    return np.asarray(np.rint(offset * (levels / value_range)), np.uint8)

@@ -48,12 +48,25 @@ def grey_pixels(image: Image.Image) -> NDArray[Any]:
     if image.mode in GREY_MODES:
         pixels = np.asarray(image)
         return pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
+    if image.mode == "P" and "transparency" not in image.info:
+        return grey_from_palette(image)
     if image.mode in {"LA", "PA", "RGBA", "RGBa", "La"} or "transparency" in image.info:
         rgba = np.asarray(image.convert("RGBA"))
         if rgba[..., 3].min() < 255:
             raise InputError("has transparent pixels; export it without an alpha channel")
         return grey_from_rgb(rgba[..., :3])
     return grey_from_rgb(np.asarray(image.convert("RGB")))
+
+
+def grey_from_palette(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey ``(H, W)`` of a palette image: colours are checked once an entry, weighted by their use."""
+    indices = np.asarray(image)
+    palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    uses = np.bincount(indices.ravel(), minlength=len(palette))[: len(palette)]
+    spread = palette.max(axis=1) - palette.min(axis=1)
+    require_grey(float(uses[spread > GREY_SPREAD].sum() / indices.size))
+    grey = np.asarray(Image.fromarray(palette[None]).convert("L"))[0]
+    return np.take(grey, indices)
 
 
 def grey_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -65,10 +78,14 @@ def grey_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     spread = rgb.max(axis=2) - rgb.min(axis=2)
     if not spread.any():
         return np.ascontiguousarray(rgb[..., 0])
-    share = float((spread > GREY_SPREAD).mean())
-    if share > COLOURED_SHARE:
-        raise InputError(f"is a colour image ({share:.0%} of the pixels), a radiograph is grey")
+    require_grey(float((spread > GREY_SPREAD).mean()))
     return np.asarray(Image.fromarray(rgb).convert("L"))
+
+
+def require_grey(coloured_share: float) -> None:
+    """Raise :class:`InputError` where more than 1 % of an image's pixels are coloured."""
+    if coloured_share > COLOURED_SHARE:
+        raise InputError(f"is a colour image ({coloured_share:.0%} of the pixels), a radiograph is grey")
 
 
 def read_npy(path: Path) -> Radiograph:

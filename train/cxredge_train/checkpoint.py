@@ -54,12 +54,12 @@ def _replace(path: Path, write: Any) -> None:
     write(part)
     with part.open("rb+") as file:
         os.fsync(file.fileno())
-    os.replace(part, path)
+    part.replace(path)
 
 
 def weights(state: TrainingState) -> dict[str, Tensor]:
     """Every network's tensors, and the moving averages under ``average.NETWORK``."""
-    tensors = {name: tensor for name, tensor in state.framework.state_dict().items()}
+    tensors = dict(state.framework.state_dict())
     for name in AVERAGED:
         module = state.averages[name].module
         assert isinstance(module, torch.nn.Module)

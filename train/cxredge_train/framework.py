@@ -56,7 +56,8 @@ class TrainingState:
     def generator_average(self) -> Generator:
         """Moving average of G, the network that validation and export use."""
         average = self.averages["generator"]
-        assert isinstance(average, AveragedModel) and isinstance(average.module, Generator)
+        assert isinstance(average, AveragedModel)
+        assert isinstance(average.module, Generator)
         return average.module
 
     def update_averages(self) -> None:

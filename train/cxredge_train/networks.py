@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -104,8 +104,9 @@ def residual_sum(shortcut: Tensor, residual: Tensor) -> Tensor:
 
 
 def pool(x: Tensor) -> Tensor:
-    """2x2 average pool; a last odd row or column is averaged by itself."""
-    return F.avg_pool2d(x, 2, ceil_mode=True)
+    """2x2 average pool; a last odd row or column is averaged by itself (in S and D, at small inputs)."""
+    odd = x.shape[2] % 2 == 1 or x.shape[3] % 2 == 1
+    return F.avg_pool2d(x, 2, ceil_mode=odd)
 
 
 def unpool(x: Tensor) -> Tensor:
@@ -339,7 +340,7 @@ class DomainHeads(nn.Module):
         channels = [min(w * 2**i, 8 * w) for i in range(STYLE_BLOCKS + 1)]
         self.image_stem = nn.Conv2d(1, w, 3, padding=1)
         self.mask_stem = nn.Conv2d(2, w, 3, padding=1)
-        self.blocks = nn.Sequential(*(StyleBlock(i, o) for i, o in zip(channels, channels[1:], strict=False)))
+        self.blocks = nn.Sequential(*(StyleBlock(i, o) for i, o in pairwise(channels)))
         self.conv = nn.Conv2d(8 * w, 8 * w, STYLE_GRID)
         self.heads = nn.ModuleList(nn.Linear(8 * w, outputs) for _ in Domain)
 

@@ -133,9 +133,7 @@ def seed_iteration(seed: int, iteration: int) -> None:
     torch.manual_seed((seed << 32) + iteration)
 
 
-def supervised_step(
-    state: TrainingState, images: Tensor, masks: Tensor, config: TrainingConfig
-) -> dict[str, float]:
+def supervised_step(state: TrainingState, images: Tensor, masks: Tensor, config: TrainingConfig) -> dict[str, float]:
     """One step of G, S and F on the supervised task (eqs. 2-4); returns the terms.
 
     The dummy code comes in turn from F_d (even iterations) and from S (odd ones).

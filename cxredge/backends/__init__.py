@@ -1,0 +1,64 @@
+"""Inference backends behind one small protocol; each is imported only when it is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.contract import Contract
+from cxredge.errors import BackendError, ModelError
+
+BackendName: TypeAlias = Literal["auto", "onnxruntime"]
+BACKENDS: tuple[BackendName, ...] = ("auto", "onnxruntime")
+
+
+class Backend(Protocol):
+    """A loaded model that is ready to run; safe to call from several threads."""
+
+    name: str
+    contract: Contract
+    lanes: int
+    """Batches that it runs at once to best effect."""
+
+    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Lung logits ``(N, S, S)`` for network inputs ``(N, 1, S, S)`` in [-1, 1].
+
+        Raises:
+            BackendError: the inputs do not fit the contract, or the device failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the device's resources; running afterwards is an error."""
+        ...
+
+
+def open_backend(model: Path, name: BackendName = "auto", threads: int | None = None) -> Backend:
+    """Load ``model`` on the named backend, or on the best one at hand for ``auto``.
+
+    Args:
+        model: an ONNX file with a contract.
+        name: one of :data:`BACKENDS`.
+        threads: CPU threads of a CPU backend; ``None`` for all cores.
+
+    Raises:
+        ModelError: no such file, or no valid contract in it.
+        BackendError: unknown backend, or one that cannot run the model.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"unknown backend {name!r}; there are {', '.join(BACKENDS)}")
+    if not model.is_file():
+        raise ModelError(f"{model}: there is no such model file")
+    from cxredge.backends.onnxruntime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(model, threads)
+
+
+def check_inputs(inputs: NDArray[np.float32], contract: Contract) -> None:
+    """Raise :class:`BackendError` where ``inputs`` are not ``(N, 1, S, S)`` float32 of the contract's size."""
+    size = contract.input_size
+    if inputs.dtype != np.float32 or inputs.ndim != 4 or inputs.shape[1:] != (1, size, size) or len(inputs) == 0:
+        raise BackendError(f"input is {inputs.dtype} {inputs.shape}, the model takes float32 (N, 1, {size}, {size})")

@@ -1,0 +1,73 @@
+"""ONNX Runtime on the CPU: the embedded default, which runs everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from cxredge.backends import check_inputs
+from cxredge.contract import CONTRACT_KEY, parse_contract
+from cxredge.errors import BackendError, ModelError
+from cxredge.pipeline import available_cores
+
+ERRORS_ONLY = 3
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Session settings: no spinning, so that other stages get the cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+class OnnxRuntimeBackend:
+    """A model in an ONNX Runtime session on the CPU.
+
+    Args:
+        model: the ONNX file.
+        threads: threads of one run; ``None`` for all cores, which is fastest for one radiograph; 1 is
+            fastest for many, when as many runs as there are cores go on at once.
+
+    Raises:
+        ModelError: the file is damaged, or carries no valid contract.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, model: Path, threads: int | None = None) -> None:
+        threads = threads or available_cores()
+        self.lanes = max(1, available_cores() // threads)
+        try:
+            session = onnxruntime.InferenceSession(
+                str(model), session_options(threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime has its own exception types, without a public base
+            raise ModelError(f"{model}: is not an ONNX model that can be loaded: {error}") from error
+        try:
+            self.contract = parse_contract(session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY))
+        except ModelError as error:
+            raise ModelError(f"{model}: {error}") from error
+        self._session: onnxruntime.InferenceSession | None = session
+        self._input = session.get_inputs()[0].name
+
+    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Lung logits ``(N, S, S)``; see :class:`cxredge.backends.Backend`."""
+        session = self._session
+        if session is None:
+            raise BackendError("the backend is closed")
+        check_inputs(inputs, self.contract)
+        try:
+            (logits,) = session.run(None, {self._input: inputs})
+        except Exception as error:  # as above
+            raise BackendError(f"ONNX Runtime failed: {error}") from error
+        return np.asarray(logits[:, 0], np.float32)
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None

@@ -1,0 +1,60 @@
+"""The command line: ``cxredge COMMAND``. Each command's module is imported only when it is called.
+
+Exit codes: 0 every input ``ok`` or ``warning``; 1 nothing could be done; 2 wrong usage; 3 some inputs
+failed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from cxredge import __version__
+from cxredge.errors import CxredgeError
+
+NOTHING_DONE = 1
+SOME_FAILED = 3
+
+COMMANDS = {
+    "segment": "Segment the lungs in radiographs.",
+    "sample": "Write a few made radiographs to try cxredge on.",
+    "evaluate": "Score a model on labelled data sets.",
+    "train": "Train the networks.",
+    "export": "Turn a checkpoint into a model file.",
+    "doctor": "Show what cxredge finds on this machine.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and imports their modules on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"cxredge.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error that the user can mend becomes its message and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except CxredgeError as error:
+            click.echo(f"cxredge: {error}", err=True)
+            ctx.exit(NOTHING_DONE)
+
+
+@click.group(
+    cls=LazyGroup, epilog="Exit codes: 0 all done, 1 nothing could be done, 2 wrong usage, 3 some inputs failed."
+)
+@click.version_option(__version__, prog_name="cxredge")
+def main() -> None:
+    """Lung segmentation of chest radiographs at the edge."""

@@ -1,0 +1,68 @@
+"""``cxredge export``: from a checkpoint to a model file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cxredge.errors import ConfigError, MissingExtraError
+
+MADE_RADIOGRAPHS = 8
+
+
+@click.command("export", short_help="Turn a checkpoint into a model file.")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="ONNX file to write.")
+@click.option(
+    "--parity-images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Radiographs or folders for the parity check. [default: made radiographs]",
+)
+@click.option("--name", help="Name of the model. [default: the file's stem]")
+@click.option(
+    "--measured",
+    type=click.Path(path_type=Path),
+    help="JSON file of 'cxredge evaluate --json', to travel in the contract.",
+)
+def command(
+    checkpoint: Path, output: Path, parity_images: tuple[Path, ...], name: str | None, measured: Path | None
+) -> None:
+    """Fold the fixed code of CHECKPOINT into the generator and write it as one ONNX file.
+
+    The file is compared with the checkpoint in PyTorch first; a file whose masks differ is not written.
+    """
+    try:
+        from cxredge_export.export import export_model
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting", "export") from error
+    from cxredge.discovery import find_radiographs
+    from cxredge.phantom import make_radiograph
+    from cxredge.radiograph import Radiograph, read_radiograph
+
+    if parity_images:
+        radiographs = [read_radiograph(t.source) for t in find_radiographs(parity_images, output).targets]
+    else:
+        radiographs = [Radiograph(make_radiograph(seed).pixels) for seed in range(MADE_RADIOGRAPHS)]
+    contract = export_model(checkpoint, output, radiographs, name=name, measured=read_measured(measured))
+    parity = contract.parity
+    click.echo(
+        f"{output}: {contract.name}, width {contract.width}, code {contract.code}, {contract.precision}; "
+        f"parity on {parity['images']} images: {parity['flipped_pixels']} of {parity['pixels']} mask pixels flipped, "
+        f"largest logit difference {parity['max_abs_difference']:.2g}"
+    )
+
+
+def read_measured(path: Path | None) -> dict[str, object]:
+    """The figures that ``cxredge evaluate --json`` wrote."""
+    if path is None:
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict) or "datasets" not in content:
+        raise ConfigError(f"{path}: is not a file of 'cxredge evaluate --json'")
+    return {"datasets": content["datasets"]}

@@ -1,0 +1,130 @@
+"""The contract that every model file carries: what goes in, what comes out, where it is from.
+
+It is JSON in the ONNX file's ``metadata_props["cxredge"]``, so that one file is the whole model. The
+device reads it through its backend and refuses a file without a valid one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from cxredge.errors import ModelError
+
+CONTRACT_KEY = "cxredge"
+FORMAT = 1
+LONGEST_CONTRACT = 1 << 20
+"""Characters of JSON beyond which a contract is refused unread."""
+
+NORMALISATION = "min-max per image to [-1, 1]"
+RESIZE = "area when shrinking, bilinear when enlarging, aspect ratio not kept"
+POLARITY = "MONOCHROME2"
+OUTPUT = "one lung logit a pixel; mask = logit > 0"
+INTENDED_USE = (
+    "Research. Lung fields of frontal chest radiographs, as a step in a pipeline that a person oversees. "
+    "Not a medical device, not for diagnosis."
+)
+
+CODES = ("a_seg", "a_self")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model file promises.
+
+    Attributes:
+        name: of the model.
+        width: base channels of the generator.
+        input_size: side S of the input ``(N, 1, S, S)`` and the output ``(N, 1, S, S)`` in pixels.
+        code: AdaIN code that is folded in, ``a_seg`` or ``a_self``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        folds: exact transformations that were applied.
+        normalisation: rule for the values of the input; one is known.
+        resize: rule for the size of the input; one is known.
+        polarity: which value is shown white in the input.
+        output: meaning of the output; one is known.
+        input_statistics: of the training radiographs, for the out-of-distribution flag; reserved.
+        flag_thresholds: of the quality flags; reserved.
+        provenance: configuration and data hashes, commit, iterations.
+        measured: figures by data set, as ``cxredge evaluate`` gave them.
+        parity: comparison with the network that the file was made from.
+        calibration: record of the INT8 calibration.
+        intended_use: what the model is for.
+        licence: terms of the weights.
+        format: version of this contract.
+    """
+
+    name: str
+    width: int
+    input_size: int
+    code: str
+    licence: str
+    precision: str = "fp32"
+    folds: tuple[str, ...] = ()
+    normalisation: str = NORMALISATION
+    resize: str = RESIZE
+    polarity: str = POLARITY
+    output: str = OUTPUT
+    input_statistics: dict[str, Any] | None = None
+    flag_thresholds: dict[str, Any] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
+    intended_use: str = INTENDED_USE
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("format", (FORMAT,)),
+            ("code", CODES),
+            ("precision", PRECISIONS),
+            ("normalisation", (NORMALISATION,)),
+            ("resize", (RESIZE,)),
+            ("polarity", (POLARITY,)),
+            ("output", (OUTPUT,)),
+        ):
+            if getattr(self, name) not in known:
+                raise ModelError(f"contract: {name} is {getattr(self, name)!r}, this cxredge knows {known}")
+        for name in ("width", "input_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+                raise ModelError(f"contract: {name} is {value!r}, not a size")
+        for name in ("name", "licence", "intended_use"):
+            if not isinstance(getattr(self, name), str):
+                raise ModelError(f"contract: {name} must be text")
+        for name in ("provenance", "measured", "parity"):
+            if not isinstance(getattr(self, name), dict):
+                raise ModelError(f"contract: {name} must be an object")
+
+    def to_json(self) -> str:
+        """The contract as JSON text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def parse_contract(text: str | None) -> Contract:
+    """Read and check a contract.
+
+    Raises:
+        ModelError: absent, too long, not JSON, an unknown or missing field, or a rule this version does not know.
+    """
+    if text is None:
+        raise ModelError("carries no cxredge contract; make it with 'cxredge export'")
+    if len(text) > LONGEST_CONTRACT:
+        raise ModelError(f"contract: {len(text)} characters is too long")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"contract: is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError("contract: is not an object")
+    unknown = set(content) - {f.name for f in fields(Contract)}
+    if unknown:
+        raise ModelError(f"contract: unknown field {sorted(unknown)[0]!r}; it was made by a newer cxredge")
+    content["folds"] = tuple(content.get("folds", ()))
+    try:
+        return Contract(**content)
+    except TypeError as error:
+        raise ModelError(f"contract: {error}") from error

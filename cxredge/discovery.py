@@ -1,0 +1,107 @@
+"""Which files a command works on, and under which names their results are kept."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from cxredge.errors import InputError
+from cxredge.radiograph import DICOM_MAGIC, DICOM_MAGIC_OFFSET, RADIOGRAPH_SUFFIXES, is_dicom
+from cxredge.results import Target
+
+
+@dataclass(frozen=True)
+class Found:
+    """Radiographs below the inputs of a command.
+
+    Attributes:
+        targets: one for each, in order.
+        skipped: files in folders that are not radiographs.
+    """
+
+    targets: tuple[Target, ...]
+    skipped: int
+
+
+def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
+    """Find the radiographs among files and folders.
+
+    A file named by the caller is always taken. In folders (recursively, in order of name, links to
+    folders not followed) those are taken whose name or first bytes say that they are radiographs;
+    the output folder is left out. Results keep the folders' structure; where several folders are
+    given, each keeps its name.
+
+    Args:
+        inputs: files and folders.
+        output: the output folder.
+
+    Raises:
+        InputError: an input does not exist, or two inputs would have results of the same name.
+    """
+    several = len({path for path in inputs if path.is_dir()}) > 1
+    found: list[tuple[Path, PurePath]] = []
+    skipped = 0
+    for path in inputs:
+        if path.is_dir():
+            for file in files_below(path, output):
+                if looks_like_radiograph(file):
+                    relative = file.relative_to(path)
+                    found.append((file, PurePath(path.resolve().name) / relative if several else relative))
+                else:
+                    skipped += 1
+        elif path.exists():
+            found.append((path, PurePath(path.name)))
+        else:
+            raise InputError(f"{path}: there is no such file or folder")
+    return Found(tuple(name_targets(found)), skipped)
+
+
+def files_below(folder: Path, output: Path) -> Iterator[Path]:
+    """Files below ``folder`` in order of name, without those below ``output`` and hidden ones."""
+    excluded = output.resolve()
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if (Path(parent) / name).resolve() != excluded)
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(parent) / name
+
+
+def looks_like_radiograph(path: Path) -> bool:
+    """Whether a file's name, or the first bytes of a file without an extension, say that it is a radiograph."""
+    if path.suffix.lower() in RADIOGRAPH_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(DICOM_MAGIC_OFFSET + len(DICOM_MAGIC)))
+    except OSError:
+        return False
+
+
+def name_targets(found: Iterable[tuple[Path, PurePath]]) -> Iterator[Target]:
+    """Give each input its output name: the stem, or the whole name where two stems collide.
+
+    Raises:
+        InputError: two inputs would have results of the same name all the same.
+    """
+    found = list(dict.fromkeys(found))
+    stems = Counter(_folded(_stem(name)) for _, name in found)
+    names = [(source, name if stems[_folded(_stem(name))] > 1 else _stem(name)) for source, name in found]
+    taken: dict[str, Path] = {}
+    for source, name in names:
+        other = taken.setdefault(_folded(name), source)
+        if other != source:
+            raise InputError(f"{other} and {source} would have results of the same name; run them into two folders")
+        yield Target(source, Path(name))
+
+
+def _stem(name: PurePath) -> PurePath:
+    """``name`` without a radiograph's extension; other dots, as in a UID, belong to the name."""
+    return name.with_suffix("") if name.suffix.lower() in RADIOGRAPH_SUFFIXES else name
+
+
+def _folded(name: PurePath) -> str:
+    """A name as a case-insensitive file system sees it."""
+    return str(name).casefold()

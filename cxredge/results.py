@@ -1,0 +1,184 @@
+"""What a run leaves on disk: masks, overlays and ``results.jsonl``.
+
+Every file is written whole or not at all, and nothing is ever written outside the output folder.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxredge.errors import CxredgeError, OutputError
+from cxredge.preprocessing import grey_levels
+from cxredge.radiograph import Radiograph
+from cxredge.segmenter import Segmentation
+
+RESULTS = "results.jsonl"
+OVERLAY_SIDE = 1024
+"""Longest side of an overlay in pixels; larger radiographs are scaled down for it."""
+CONTOUR_COLOUR = (255, 170, 0)
+CONTOUR_INDEX = 255
+"""Palette entry of the contour; the image uses the 255 before it."""
+PIXELS_A_LINE = 512
+"""Side in pixels for which a contour is one pixel wide."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the results of one input go.
+
+    Attributes:
+        source: the input.
+        stem: output path below the output folder without its ``.mask.png``.
+    """
+
+    source: Path
+    stem: Path
+
+    @property
+    def mask(self) -> Path:
+        """Mask, relative to the output folder."""
+        return self.stem.with_name(self.stem.name + ".mask.png")
+
+    @property
+    def overlay(self) -> Path:
+        """Overlay, relative to the output folder."""
+        return self.stem.with_name(self.stem.name + ".overlay.png")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is never seen half written; makes its folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def mask_png(mask: NDArray[np.bool_]) -> bytes:
+    """A mask ``(H, W)`` as 8-bit PNG, 0 outside and 255 inside the lungs."""
+    done, buffer = cv2.imencode(".png", mask.view(np.uint8) * np.uint8(255))
+    if not done:
+        raise OutputError("the mask cannot be encoded as PNG")
+    return buffer.tobytes()
+
+
+def overlay_png(radiograph: Radiograph, mask: NDArray[np.bool_]) -> bytes:
+    """The radiograph with the lungs' contour as palette PNG, at most 1024 pixels on its longer side."""
+    height, width = radiograph.shape
+    scale = min(1.0, OVERLAY_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    indices = grey_levels(radiograph, size, CONTOUR_INDEX - 1)
+    small = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(indices, contours, -1, CONTOUR_INDEX, max(1, round(max(size) / PIXELS_A_LINE)))
+    image = Image.fromarray(indices, "L")
+    grey = [level * 255 // (CONTOUR_INDEX - 1) for level in range(CONTOUR_INDEX) for _ in range(3)]
+    image.putpalette([*grey, *CONTOUR_COLOUR])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def write_pictures(folder: Path, target: Target, segmentation: Segmentation, *, overlay: bool) -> None:
+    """Write the mask, and the overlay if wanted."""
+    write_atomically(folder / target.mask, mask_png(segmentation.mask))
+    if overlay:
+        write_atomically(folder / target.overlay, overlay_png(segmentation.radiograph, segmentation.mask))
+
+
+def record(target: Target, outcome: Segmentation | CxredgeError, write_milliseconds: float = 0.0) -> dict[str, Any]:
+    """The line of ``results.jsonl`` for one input; ``status`` is ``ok``, ``warning`` or ``failed``."""
+    line: dict[str, Any] = {
+        "input": str(target.source),
+        "status": "failed",
+        "error": None,
+        "mask": None,
+        "width": None,
+        "height": None,
+        "lung_area_fraction": None,
+        "lung_area_mm2": None,
+        "flags": [],
+        "milliseconds": {},
+    }
+    if isinstance(outcome, CxredgeError):
+        return {**line, "error": str(outcome)}
+    height, width = outcome.radiograph.shape
+    area = outcome.lung_area_mm2
+    times = {**outcome.milliseconds, "write": write_milliseconds}
+    return {
+        **line,
+        "status": "warning" if outcome.flags else "ok",
+        "mask": target.mask.as_posix(),
+        "width": width,
+        "height": height,
+        "lung_area_fraction": round(outcome.lung_area_fraction, 5),
+        "lung_area_mm2": None if area is None else round(area, 1),
+        "flags": list(outcome.flags),
+        "milliseconds": {stage: round(spent, 2) for stage, spent in times.items()},
+    }
+
+
+class ResultsFile:
+    """``results.jsonl`` of one run, a line an input in input order, flushed line by line.
+
+    Args:
+        folder: the output folder; created.
+        overwrite: replace the results of an earlier run.
+
+    Raises:
+        OutputError: the folder cannot be written, or holds results and ``overwrite`` is False.
+    """
+
+    def __init__(self, folder: Path, *, overwrite: bool) -> None:
+        path = folder / RESULTS
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: TextIO = path.open("w" if overwrite else "x", encoding="utf-8")
+        except FileExistsError as error:
+            if not folder.is_dir():
+                raise OutputError(f"{folder}: is not a folder") from error
+            raise OutputError(f"{path}: exists already; choose another folder or pass --overwrite") from error
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line."""
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(f"{self._file.name}: cannot be written: {error.strerror or error}") from error
+
+    def __enter__(self) -> ResultsFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def refuse_existing(folder: Path, targets: Iterable[Target]) -> None:
+    """Raise :class:`OutputError` where a result of ``targets`` exists already."""
+    for target in targets:
+        for path in (folder / target.mask, folder / target.overlay):
+            if path.exists():
+                raise OutputError(f"{path}: exists already; choose another folder or pass --overwrite")

@@ -1,0 +1,257 @@
+"""The one public class: radiographs in, lung masks out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.backends import Backend, BackendName, open_backend
+from cxredge.bundle import bundled_model
+from cxredge.contract import Contract
+from cxredge.errors import CxredgeError
+from cxredge.pipeline import available_cores, run_pipeline
+from cxredge.postprocessing import clean_logits, component_count, scale_mask
+from cxredge.preprocessing import network_input
+from cxredge.radiograph import Radiograph, read_radiograph, require_finite
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Source: TypeAlias = "str | os.PathLike[str] | Radiograph | NDArray[Any] | Dataset"
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+NO_LUNG = "no_lung"
+ONE_LUNG = "one_lung"
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The lungs of one radiograph.
+
+    Attributes:
+        radiograph: what was segmented.
+        mask: ``(H, W)`` bool at the radiograph's own size, True inside the lungs.
+        logits: ``(S, S)`` float32 lung logits of the network, before post-processing.
+        flags: reasons to look at the result: ``no_lung``, ``one_lung`` (a single component).
+        milliseconds: time spent by stage: ``read``, ``preprocess``, ``inference``, ``postprocess``.
+    """
+
+    radiograph: Radiograph
+    mask: NDArray[np.bool_]
+    logits: NDArray[np.float32]
+    flags: tuple[str, ...]
+    milliseconds: dict[str, float]
+
+    @property
+    def lung_area_fraction(self) -> float:
+        """Share of the image that is lung, in [0, 1]."""
+        return float(self.mask.mean())
+
+    @property
+    def lung_area_mm2(self) -> float | None:
+        """Lung area in square millimetres in the plane of the spacing, or ``None`` where it is unknown."""
+        area = self.radiograph.pixel_area_mm2
+        return None if area is None else area * int(self.mask.sum())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A radiograph with its network input ``(S, S)`` and the time it took so far."""
+
+    radiograph: Radiograph
+    input: NDArray[np.float32]
+    milliseconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """Logits ``(S, S)`` of one radiograph and its share of the batch's time in milliseconds."""
+
+    logits: NDArray[np.float32]
+    milliseconds: float
+
+
+class Segmenter:
+    """Segments the lungs in frontal chest radiographs.
+
+    Safe to call from several threads. Use :meth:`load`, and :meth:`close` or a ``with`` block.
+
+    Args:
+        backend: a loaded model.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        backend: BackendName = "auto",
+        threads: int | None = None,
+    ) -> Segmenter:
+        """Load a model.
+
+        Args:
+            model: a model file made by ``cxredge export``; ``None`` for the bundled one.
+            backend: ``onnxruntime``, or ``auto`` for the best at hand.
+            threads: CPU threads of one inference; ``None`` for all cores, the fastest for single calls;
+                1 is the fastest for :meth:`stream`, which then runs one radiograph a core.
+
+        Raises:
+            ModelError: no such file, or no valid contract in it.
+            BackendError: the backend is missing or does not fit.
+        """
+        return cls(open_backend(bundled_model() if model is None else Path(model), backend, threads))
+
+    @property
+    def contract(self) -> Contract:
+        """What the model promises: input size, code, precision, provenance, figures."""
+        return self._backend.contract
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that runs the model."""
+        return self._backend.name
+
+    def __call__(self, source: Source) -> Segmentation:
+        """Segment one radiograph.
+
+        Args:
+            source: a path, a pydicom data set, a :class:`~cxredge.radiograph.Radiograph`, or a 2-D array
+                of numbers in which the largest value is white.
+
+        Raises:
+            InputError: it cannot be read, or nothing can be segmented in it.
+            BackendError: the device failed.
+        """
+        prepared = self.prepare(source)
+        return self.finish(prepared, self.infer([prepared])[0])
+
+    def stream(
+        self,
+        sources: Iterable[Source],
+        *,
+        batch_size: int = 1,
+        workers: int | None = None,
+        return_errors: bool = False,
+    ) -> Iterator[Any]:
+        """Segment many radiographs; reading, inference and post-processing overlap.
+
+        Args:
+            sources: taken lazily, a bounded number ahead.
+            batch_size: radiographs in one inference.
+            workers: reading and finishing threads; ``None`` for one a core.
+            return_errors: yield the :class:`CxredgeError` of a source in its place instead of raising it.
+
+        Yields:
+            A :class:`Segmentation` for each source, in order.
+
+        Raises:
+            CxredgeError: the first source that fails, unless ``return_errors``.
+            ValueError: ``batch_size`` or ``workers`` below 1.
+        """
+
+        def finish(_: Source, prepared: Prepared, inferred: Inferred) -> Segmentation:
+            return self.finish(prepared, inferred)
+
+        for outcome in self.process(sources, self.prepare, finish, batch_size=batch_size, workers=workers):
+            if isinstance(outcome, CxredgeError) and not return_errors:
+                raise outcome
+            yield outcome
+
+    def process(
+        self,
+        items: Iterable[Item],
+        prepare: Callable[[Item], Prepared],
+        finish: Callable[[Item, Prepared, Inferred], Result],
+        *,
+        batch_size: int = 1,
+        workers: int | None = None,
+    ) -> Iterator[Result | CxredgeError]:
+        """:meth:`stream` with first and last stages of the caller's, which run in the worker threads."""
+        workers = available_cores() if workers is None else workers
+        if batch_size < 1 or workers < 1:
+            raise ValueError("batch_size and workers must be at least 1")
+        return run_pipeline(
+            items,
+            prepare,
+            self.infer,
+            finish,
+            batch_size=batch_size,
+            workers=workers,
+            lanes=self._backend.lanes,
+        )
+
+    def prepare(self, source: Source) -> Prepared:
+        """Stage one: read a source and make its network input."""
+        started = time.perf_counter()
+        radiograph = as_radiograph(source)
+        read = time.perf_counter()
+        pixels = network_input(radiograph, self.contract.input_size)
+        done = time.perf_counter()
+        return Prepared(radiograph, pixels, {"read": 1e3 * (read - started), "preprocess": 1e3 * (done - read)})
+
+    def infer(self, batch: list[Prepared]) -> list[Inferred]:
+        """Stage two: run one batch on the device."""
+        started = time.perf_counter()
+        logits = self._backend.run(np.stack([prepared.input for prepared in batch])[:, None])
+        share = 1e3 * (time.perf_counter() - started) / len(batch)
+        return [Inferred(one, share) for one in logits]
+
+    def finish(self, prepared: Prepared, inferred: Inferred) -> Segmentation:
+        """Stage three: post-process one result."""
+        started = time.perf_counter()
+        clean = clean_logits(inferred.logits)
+        mask = scale_mask(clean, prepared.radiograph.shape)
+        spent = 1e3 * (time.perf_counter() - started)
+        times = {**prepared.milliseconds, "inference": inferred.milliseconds, "postprocess": spent}
+        return Segmentation(prepared.radiograph, mask, inferred.logits, quality_flags(clean > 0), times)
+
+    def close(self) -> None:
+        """Free the model; using the segmenter afterwards is an error."""
+        self._backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def as_radiograph(source: Source) -> Radiograph:
+    """The radiograph of any source that :class:`Segmenter` takes.
+
+    Raises:
+        InputError: it cannot be read.
+        TypeError: not a kind of source.
+    """
+    if isinstance(source, Radiograph):
+        return source
+    if isinstance(source, np.ndarray):
+        return Radiograph(require_finite(source))
+    if isinstance(source, str | os.PathLike):
+        return read_radiograph(source)
+    if hasattr(source, "PhotometricInterpretation") or hasattr(source, "file_meta"):
+        from cxredge.dicom import radiograph_from_dataset
+
+        return radiograph_from_dataset(source)
+    raise TypeError(f"a radiograph is a path, an array, a Radiograph or a pydicom Dataset, not {type(source).__name__}")
+
+
+def quality_flags(mask: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Flags of a mask: ``no_lung`` where it is empty, ``one_lung`` where it is a single component."""
+    lungs = component_count(mask)
+    return (NO_LUNG,) if lungs == 0 else (ONE_LUNG,) if lungs == 1 else ()

@@ -1,0 +1,1 @@
+"""From a training checkpoint to a folded ONNX model that carries its contract."""

@@ -1,0 +1,79 @@
+"""A folded network as one ONNX file: converted, simplified, checked, with its contract inside."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from cxredge.contract import CONTRACT_KEY, Contract
+from cxredge.errors import ModelError
+
+OPSET = 18
+"""ONNX operator set; TensorRT 10 parses up to 20."""
+INPUT = "radiograph"
+OUTPUT = "lung_logit"
+
+
+def to_onnx(network: nn.Module, input_size: int) -> onnx.ModelProto:
+    """Convert a network ``(N, 1, S, S) -> (N, 1, S, S)`` with a dynamic batch N; simplified and checked."""
+    example = torch.zeros(2, 1, input_size, input_size)
+    batch = torch.export.Dim("batch", min=1)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch},),
+            verbose=False,
+        )
+    assert program is not None
+    model = simplify(program.model_proto)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` after onnxsim, and without the exporter's notes on source files.
+
+    onnxsim has no wheel for Python 3.10: there the exporter's own optimiser has to do.
+    """
+    if find_spec("onnxsim") is not None:
+        import onnxsim
+
+        model, same = onnxsim.simplify(model)
+        if not same:
+            raise ModelError("onnxsim changed the network's output")
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        value.ClearField("metadata_props")
+    return model
+
+
+def add_contract(model: onnx.ModelProto, contract: Contract) -> None:
+    """Put ``contract`` into ``model``, in place of any that it carries."""
+    kept = [prop for prop in model.metadata_props if prop.key != CONTRACT_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = CONTRACT_KEY, contract.to_json()
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write ``model`` as one file, atomically."""
+    part = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.write_bytes(model.SerializeToString())
+    part.replace(path)
