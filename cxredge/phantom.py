@@ -71,12 +71,12 @@ LIMB_DEPTH, TRUNK_DEPTH = 14.0, 7.5
 LIMB_ROUNDING, TRUNK_ROUNDING = 0.12, 0.2
 """Shares of the width over which their edges round off."""
 LUNG_SHARE, LUNG_ROUNDING = 0.66, 0.075
-"""Share of the body's depth that a lung replaces by air."""
+"""Share of the body's depth that a lung replaces by air, and share of the width over which its edge rounds off."""
 SOFT_TISSUE, BONE = 0.185, 0.42
 """Attenuation per centimetre at the tube voltage of a chest radiograph; bone in excess of soft tissue."""
 SCATTER = 0.03
 """Scattered radiation, as a share of the primary beam: it flattens the densest parts."""
-FILM_SHOULDER = 1.5
+FILM_SHOULDER = 1.2
 """Exponent by which the film curve levels out towards white."""
 WIDEST_BLUR = 5
 """Standard deviation in pixels from which a blur works on a smaller image, to save time."""
@@ -105,7 +105,7 @@ class Patient:
         apex: y of the apices of the lungs, as a share of the height.
         lung_height: apex to costophrenic angle, as a share of the height.
         tilt: rotation in the image plane, in radians.
-        heart: size of the heart, 1 on average.
+        heart: size of the heart, 1 as it is drawn.
         dome: how high the diaphragm stands, added to its height in thorax coordinates.
         depth: thickness of the body, 1 on average.
         breast: thickness of breasts and muscles in front of the lungs, in cm.
@@ -139,7 +139,7 @@ def patient_from_seed(seed: int) -> Patient:
         dome=draw(-0.02, 0.03),
         depth=draw(0.9, 1.1),
         breast=draw(0.3, 2.5),
-        contrast=draw(1.7, 2.3),
+        contrast=draw(1.2, 1.55),
         grain=draw(0.003, 0.006),
     )
 
