@@ -28,11 +28,18 @@ PLAIN_LINE_EVERY = 50
     help="Folder of the data sets. [default: $CXREDGE_DATA]",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Checkpoint folder.")
+@click.option("--init", type=click.Path(path_type=Path), help="Checkpoint whose weights a new run starts from.")
 @click.option("--resume", is_flag=True, help="Continue the checkpoint in the output folder, if there is one.")
 @click.option("--max-minutes", type=click.FloatRange(0, min_open=True), help="Save and stop after this time.")
 @click.option("--show", is_flag=True, help="Print the whole configuration and stop.")
 def command(
-    config: str, data: Path | None, output: Path | None, resume: bool, max_minutes: float | None, show: bool
+    config: str,
+    data: Path | None,
+    output: Path | None,
+    init: Path | None,
+    resume: bool,
+    max_minutes: float | None,
+    show: bool,
 ) -> None:
     """Train by CONFIG: the name of a configuration that comes with cxredge (edge, standard, paper,
     edge-augmented) or a TOML file.
@@ -53,11 +60,18 @@ def command(
         raise click.UsageError("--data (or $CXREDGE_DATA) and --output are needed")
     with stop_on_signals() as stop, progress_bar() as report:
         outcome = train(
-            configuration, data, output, continue_run=resume, max_minutes=max_minutes, report=report, stop=stop
+            configuration,
+            data,
+            output,
+            continue_run=resume,
+            init=init,
+            max_minutes=max_minutes,
+            report=report,
+            stop=stop,
         )
-    dice = "not validated yet" if outcome.validation_dice is None else f"validation Dice {outcome.validation_dice:.4f}"
+    dice = ", ".join(f"validation Dice {path} {value:.4f}" for path, value in outcome.validation.items())
     state = "finished" if outcome.finished else "stopped; continue with --resume"
-    click.echo(f"{output}: iteration {outcome.iteration}, {dice}, {state}")
+    click.echo(f"{output}: iteration {outcome.iteration}, {dice or 'not validated yet'}, {state}")
 
 
 @contextmanager
@@ -94,7 +108,7 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
 
         def report(progress: Progress) -> None:
             bar.update(task, completed=progress.iteration, total=progress.iterations, facts=facts(progress))
-            if progress.validation_dice is not None:
+            if progress.validation is not None:
                 bar.console.print(f"{progress.iteration}: {facts(progress)}")
 
         yield report
@@ -102,14 +116,14 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
 
 def plain_line(progress: Progress) -> None:
     """Print every fiftieth iteration and every validation."""
-    if progress.iteration % PLAIN_LINE_EVERY == 0 or progress.validation_dice is not None:
+    if progress.iteration % PLAIN_LINE_EVERY == 0 or progress.validation is not None:
         click.echo(f"{progress.iteration}/{progress.iterations} {facts(progress)}", err=True)
 
 
 def facts(progress: Progress) -> str:
     """Losses, speed and validation Dice as text."""
-    parts = [f"{name} {value:.4f}" for name, value in progress.losses.items()]
+    parts = [progress.stage.value, *(f"{name} {value:.4f}" for name, value in progress.terms.items())]
     parts.append(f"{progress.images_per_second:.1f} images/s")
-    if progress.validation_dice is not None:
-        parts.append(f"validation Dice {progress.validation_dice:.4f}")
+    if progress.validation is not None:
+        parts.append(f"validation {progress.validation}")
     return ", ".join(parts)

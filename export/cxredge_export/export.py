@@ -12,9 +12,8 @@ from cxredge.radiograph import Radiograph
 from cxredge_export.conversion import add_contract, to_onnx, write_model
 from cxredge_export.folding import DirectPath, fold_code
 from cxredge_export.parity import measure_parity, require_parity
-from cxredge_train.checkpoint import load_generator
-from cxredge_train.config import TrainingConfig
-from cxredge_train.networks import a_seg
+from cxredge_train.checkpoint import Trained, load_trained
+from cxredge_train.networks import a_seg, a_self
 
 RESEARCH_LICENCE = "Research use only: trained on data sets whose terms forbid commercial use (see MODEL_CARD.md)"
 
@@ -45,13 +44,15 @@ def export_model(
         CheckpointError: the checkpoint cannot be read.
         ParityError: the converted model gives other masks; nothing is written.
     """
-    generator, config, facts = load_generator(checkpoint)
-    size = config.network.input_size
-    model = to_onnx(DirectPath(fold_code(generator, None)), size)
-    parity = measure_parity(model, generator, a_seg(), radiographs, size)
+    trained = load_trained(checkpoint)
+    generator, size = trained.generator, trained.config.network.input_size
+    code = trained.self_code if trained.distilled else None
+    model = to_onnx(DirectPath(fold_code(generator, code)), size)
+    codes = a_seg() if code is None else a_self(code[None])
+    parity = measure_parity(model, generator, codes, radiographs, size)
     require_parity(parity)
     contract = replace(
-        unmeasured_contract(config, facts, name or path.stem, licence),
+        unmeasured_contract(trained, name or path.stem, licence),
         parity=parity.to_dict(),
         measured=measured or {},
     )
@@ -60,24 +61,25 @@ def export_model(
     return contract
 
 
-def unmeasured_contract(config: TrainingConfig, facts: dict[str, Any], name: str, licence: str) -> Contract:
+def unmeasured_contract(trained: Trained, name: str, licence: str) -> Contract:
     """The contract of a folded FP32 model, without the figures."""
+    config, facts = trained.config, trained.facts
     provenance = {
         "config": config.name,
         "config_sha256": config.content_hash(),
         "data_sha256": facts["data_sha256"],
-        "data": list(config.data.intra),
+        "data": [*config.data.intra, *config.data.inter],
         "augmentation": config.augmentation.enabled,
         "commit": facts["commit"],
         "iterations": facts["iteration"],
         "training_seconds": round(facts["seconds"]),
-        "validation_dice": facts.get("validation_dice"),
+        "validation": facts.get("validation"),
     }
     return Contract(
         name=name,
         width=config.network.width,
         input_size=config.network.input_size,
-        code="a_seg",
+        code="a_self" if trained.distilled else "a_seg",
         folds=("adain",),
         licence=licence,
         provenance=provenance,

@@ -42,7 +42,7 @@ class Augmentation(nn.Module):
         )
 
     @torch.no_grad()
-    def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Augment a batch.
 
         Args:
@@ -50,14 +50,14 @@ class Augmentation(nn.Module):
             masks: ``(N, H, W)`` bool.
 
         Returns:
-            Images in [-1, 1] and masks of the same shapes.
+            Images in [-1, 1], the same images after geometry alone, and masks, of the same shapes.
         """
-        images, moved = self.geometry(images / 2 + 0.5, masks[:, None].float())
-        images = self.photometry(images.clamp(0, 1))
+        moved_images, moved = self.geometry(images / 2 + 0.5, masks[:, None].float())
+        images = self.photometry(moved_images.clamp(0, 1))
         images = add_noise(images, self.config.noise)
         images = add_occlusion(images, self.config.occlusion)
         images = add_collimation(images, self.config.occlusion)
-        return min_max(images), moved[:, 0] > 0.5
+        return min_max(images), min_max(moved_images), moved[:, 0] > 0.5
 
 
 def add_noise(images: Tensor, largest: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,62 +11,110 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cxredge.dataset import Case, Dataset, content_hash, load_inputs, load_masks, open_dataset
+from cxredge.errors import ConfigError
+from cxredge_train.augmentation import Augmentation
 from cxredge_train.config import TrainingConfig
+from cxredge_train.networks import Domain
+from cxredge_train.steps import Batch
+from cxredge_train.tasks import Task
+
+REFERENCE_STREAMS = (1, 2)
+"""Seeds, beside the source's 0, of the orders in which the two references are drawn."""
 
 
-class LabelledImages:
-    """Radiographs with lung masks, held in memory at every input size that the schedule uses."""
+class DomainImages:
+    """Radiographs of one domain, with lung masks where it has them, at every input size of the schedule."""
 
-    def __init__(self, cases: tuple[Case, ...], sizes: set[int]) -> None:
-        self.cases = cases
-        self.images = {size: torch.from_numpy(load_inputs(cases, size)) for size in sizes}
-        self.masks = {size: torch.from_numpy(load_masks(cases, size)) for size in sizes}
+    def __init__(self, cases: Sequence[Case], sizes: set[int], *, labelled: bool) -> None:
+        self.cases = tuple(cases)
+        self.images = {size: torch.from_numpy(load_inputs(self.cases, size)) for size in sizes}
+        self.masks = {size: torch.from_numpy(load_masks(self.cases, size)) for size in sizes} if labelled else {}
 
     def __len__(self) -> int:
         return len(self.cases)
 
-    def rows(self, indices: NDArray[np.int64], size: int) -> tuple[Tensor, Tensor]:
+    def rows(self, indices: NDArray[np.int64], size: int) -> tuple[Tensor, Tensor | None]:
         """Images ``(N, 1, size, size)`` in [-1, 1] and masks ``(N, size, size)`` bool."""
         chosen = torch.from_numpy(indices)
-        return self.images[size][chosen], self.masks[size][chosen]
+        return self.images[size][chosen], self.masks[size][chosen] if self.masks else None
 
 
 class TrainingData:
-    """The data of one run: INTRA for training and validation.
+    """The data of one run: INTRA and INTER for training, INTRA for validation.
 
     Args:
         root: folder that holds the data sets that the configuration names.
         config: the run's configuration.
+
+    Raises:
+        ConfigError: the schedule adapts, but there is no INTER data set.
     """
 
     def __init__(self, root: Path, config: TrainingConfig) -> None:
-        self.datasets: list[Dataset] = [open_dataset(root / name) for name in config.data.intra]
-        sizes = {config.network.input_size} | ({config.schedule.coarse_size} - {0})
-        self.train = LabelledImages(tuple(c for d in self.datasets for c in d.split("train")), sizes)
-        self.validation = LabelledImages(
-            tuple(c for d in self.datasets for c in d.split("val")), {config.network.input_size}
-        )
-        self.seed = config.run.seed
-        self.batch_size = config.schedule.batch_size
+        schedule, data = config.schedule, config.data
+        if schedule.adaptation + schedule.distillation > 0 and not data.inter:
+            raise ConfigError("data.inter names no data set, but schedule.adaptation or distillation needs one")
+        intra = [open_dataset(root / name) for name in data.intra]
+        inter = [open_dataset(root / name) for name in data.inter]
+        self.datasets: list[Dataset] = intra + inter
+        size = config.network.input_size
+        sizes = {size} | ({schedule.coarse_size} - {0})
+        self.domains = {Domain.INTRA: DomainImages(_split(intra, "train"), sizes, labelled=True)}
+        if inter:
+            self.domains[Domain.INTER] = DomainImages(_split(inter, "train"), sizes, labelled=False)
+        self.validation = DomainImages(_split(intra, "val"), {size}, labelled=True)
+        self.config = config
+        self.augment = Augmentation(config.augmentation) if config.augmentation.enabled else None
 
-    def batch(self, iteration: int, size: int) -> tuple[Tensor, Tensor]:
-        """Images and masks of ``iteration``: epochs of shuffled rows, each row once an epoch."""
-        return self.train.rows(shuffled_rows(len(self.train), iteration, self.batch_size, self.seed), size)
+    def batches(
+        self, task: Task, iteration: int, size: int, device: torch.device, rank: int, ranks: int
+    ) -> list[Batch]:
+        """The accumulated batches of ``iteration`` for one of ``ranks`` devices.
+
+        Augmentation changes what is segmented, never what is adapted.
+        """
+        schedule = self.config.schedule
+        count = schedule.batch_size * schedule.accumulate
+        first = (iteration * ranks + rank) * count
+        target = Domain.INTRA if task.target is Domain.MASK else task.target
+        images, masks = self._rows(task.source, first, count, 0, size)
+        references = [self._rows(target, first, count, stream, size)[0] for stream in REFERENCE_STREAMS]
+        teacher_images = images
+        if self.augment is not None and not task.adapts:
+            blank = torch.zeros(count, size, size, dtype=torch.bool)
+            images, clean, moved = self.augment(images, blank if masks is None else masks)
+            masks = None if masks is None else moved
+            teacher_images = clean if self.config.augmentation.clean_teacher else images
+        parts = [
+            part.to(device).split(schedule.batch_size) if part is not None else [None] * schedule.accumulate
+            for part in (images, teacher_images, masks, *references)
+        ]
+        return [Batch(i, t, m, (a, b)) for i, t, m, a, b in zip(*parts, strict=True)]
+
+    def _rows(self, domain: Domain, first: int, count: int, stream: int, size: int) -> tuple[Tensor, Tensor | None]:
+        images = self.domains[domain]
+        order = shuffled_rows(len(images), first, count, (self.config.run.seed, int(domain), stream))
+        return images.rows(order, size)
 
     def content_hash(self) -> str:
         """Hash of the manifests, for the contract."""
         return content_hash(self.datasets)
 
 
-def shuffled_rows(count: int, iteration: int, batch_size: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers of one batch: position in an endless sequence of seeded permutations of ``count`` rows."""
-    positions = np.arange(iteration * batch_size, (iteration + 1) * batch_size)
-    orders = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(count) for epoch in set(positions // count)}
-    return np.array([orders[position // count][position % count] for position in positions], np.int64)
+def _split(datasets: Sequence[Dataset], split: str) -> list[Case]:
+    return [case for dataset in datasets for case in dataset.split(split)]
+
+
+def shuffled_rows(count: int, first: int, length: int, seed: Sequence[int]) -> NDArray[np.int64]:
+    """``length`` row numbers from position ``first`` of an endless sequence of permutations of ``count`` rows."""
+    positions = np.arange(first, first + length)
+    epochs = {int(epoch) for epoch in positions // count}
+    orders = {epoch: np.random.default_rng([*seed, epoch]).permutation(count) for epoch in epochs}
+    return np.array([orders[int(position // count)][position % count] for position in positions], np.int64)
 
 
 def input_size(config: TrainingConfig, iteration: int) -> int:
-    """Side of the input at ``iteration``: the coarse size during the first part of the run."""
+    """Side of the input at ``iteration``: the coarse size during the first part of each stage."""
     schedule = config.schedule
-    coarse = schedule.coarse_size and iteration < schedule.coarse_share * schedule.iterations
-    return schedule.coarse_size if coarse else config.network.input_size
+    _, share = schedule.stage(iteration)
+    return schedule.coarse_size if schedule.coarse_size and share < schedule.coarse_share else config.network.input_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from cxredge_train.networks import Generator
 CONFIG = "config.toml"
 WEIGHTS = "weights.safetensors"
 STATE = "state.pt"
+SELF_CODE = "a_self"
+ADAPTATION_CODE = "a_da_intra"
 FORMAT = 1
 
 
@@ -64,6 +67,7 @@ def weights(state: TrainingState) -> dict[str, Tensor]:
         module = state.averages[name].module
         assert isinstance(module, torch.nn.Module)
         tensors |= {f"average.{name}.{key}": tensor for key, tensor in module.state_dict().items()}
+    tensors |= {SELF_CODE: state.self_code(), ADAPTATION_CODE: state.adaptation_code}
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
@@ -88,8 +92,38 @@ def resume(folder: Path, config: TrainingConfig, state: TrainingState) -> dict[s
     return facts
 
 
-def load_generator(folder: Path) -> tuple[Generator, TrainingConfig, dict[str, Any]]:
-    """The averaged generator of a checkpoint, its configuration and its facts (with the iteration).
+@dataclass(frozen=True)
+class Trained:
+    """What inference needs of a checkpoint.
+
+    Attributes:
+        generator: the averaged generator.
+        config: the run's configuration.
+        facts: of the run, with its ``iteration``.
+        self_code: a_self's encoder code ``(16,)``.
+        adaptation_code: a_da^X ``(16,)``, the mean of S over the INTRA training images.
+    """
+
+    generator: Generator
+    config: TrainingConfig
+    facts: dict[str, Any]
+    self_code: Tensor
+    adaptation_code: Tensor
+
+    @property
+    def distilled(self) -> bool:
+        """Whether stage 2 has begun, so that a_self means something."""
+        schedule = self.config.schedule
+        return int(self.facts["iteration"]) > schedule.supervised + schedule.adaptation
+
+    @property
+    def adapted(self) -> bool:
+        """Whether stage 1 has begun, so that the indirect path means something."""
+        return int(self.facts["iteration"]) > self.config.schedule.supervised
+
+
+def load_trained(folder: Path) -> Trained:
+    """The averaged generator of a checkpoint and its constants.
 
     Raises:
         CheckpointError: missing or damaged.
@@ -103,9 +137,34 @@ def load_generator(folder: Path) -> tuple[Generator, TrainingConfig, dict[str, A
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
+            self_code, adaptation_code = file.get_tensor(SELF_CODE), file.get_tensor(ADAPTATION_CODE)
         generator = Generator(config.network)
         generator.load_state_dict(tensors)
         facts = {**json.loads(metadata["facts"]), "iteration": int(metadata["iteration"])}
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    return generator.eval(), config, facts
+    return Trained(generator.eval(), config, facts, self_code, adaptation_code)
+
+
+def start_from(folder: Path, state: TrainingState) -> None:
+    """Give the networks and their averages the weights of another checkpoint of the same sizes.
+
+    Averages stand for the networks that have one, so training goes on from the better weights.
+
+    Raises:
+        CheckpointError: missing, damaged, or of other sizes.
+    """
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        for name in (*AVERAGED, "discriminator"):
+            prefix = f"average.{name}." if name in AVERAGED else f"{name}."
+            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            getattr(state.framework, name).load_state_dict(own)
+            if name in AVERAGED:
+                averaged = state.averages[name].module
+                assert isinstance(averaged, torch.nn.Module)
+                averaged.load_state_dict(own)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: cannot start from it: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -21,6 +22,14 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+class Stage(Enum):
+    """The stages of a run, in order."""
+
+    SUPERVISED = "supervised"
+    ADAPTATION = "adaptation"
+    DISTILLATION = "distillation"
 
 
 @dataclass(frozen=True)
@@ -38,21 +47,62 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses (paper, eqs. 2-4).
+    """Weights of the losses; a term of weight 0 is left out.
 
     Attributes:
-        lambda_seg: weight of the segmentation loss.
-        lambda_style: weight of the style loss of the dummy code a'_seg; 0 leaves it out, as the release does.
+        lambda_seg: segmentation (eq. 2).
+        lambda_style: style loss of the dummy code a'_seg (eq. 4); the release leaves it out.
         class_weights: cross-entropy weights of background and lung.
+        lambda_adv: adversarial loss.
+        lambda_r1: R1 penalty on real images.
+        r1_every: discriminator steps between R1 penalties, which then weigh as many times more.
+        lambda_sty: style reconstruction.
+        lambda_cyc: cycle consistency.
+        lambda_ds: diversity-sensitive loss at the start.
+        ds_iterations: iterations of stage 1 over which its weight falls linearly to 0.
+        lambda_inter: inter-domain self-consistency (eq. 7).
+        lambda_intra: intra-domain self-consistency (eq. 8).
     """
 
     lambda_seg: float = 5.0
     lambda_style: float = 1.0
     class_weights: tuple[float, float] = (0.7, 1.0)
+    lambda_adv: float = 1.0
+    lambda_r1: float = 1.0
+    r1_every: int = 1
+    lambda_sty: float = 1.0
+    lambda_cyc: float = 2.0
+    lambda_ds: float = 1.0
+    ds_iterations: int = 40_000
+    lambda_inter: float = 10.0
+    lambda_intra: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.lambda_seg >= 0 and self.lambda_style >= 0, "losses.lambda_*", "must not be negative")
+        for name in (f.name for f in fields(self) if f.name.startswith("lambda_")):
+            _require(getattr(self, name) >= 0, f"losses.{name}", "must not be negative")
         _require(min(self.class_weights) > 0, "losses.class_weights", "must be positive")
+        _require(self.r1_every > 0, "losses.r1_every", "must be positive")
+        _require(self.ds_iterations > 0, "losses.ds_iterations", "must be positive")
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Relative weights of the tasks when an iteration draws one (source to target domain).
+
+    Only valid pairs exist, so no iteration is lost. ``inter_to_mask`` joins in stage 2.
+    """
+
+    inter_to_intra: float = 1.0
+    intra_to_inter: float = 1.0
+    inter_to_inter: float = 1.0
+    intra_to_intra: float = 1.0
+    intra_to_mask: float = 1.0
+    inter_to_mask: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in (f.name for f in fields(self)):
+            _require(getattr(self, name) >= 0, f"tasks.{name}", "must not be negative")
+        _require(self.intra_to_mask > 0, "tasks.intra_to_mask", "must be positive: segmentation is what is learned")
 
 
 @dataclass(frozen=True)
@@ -82,30 +132,42 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Length of training and how the learning rate falls.
+    """Length of the stages and how the learning rate falls within each.
 
     Attributes:
-        iterations: training iterations.
-        batch_size: radiographs an iteration.
+        supervised: iterations of segmentation alone before stage 1; the method has none.
+        adaptation: iterations of stage 1, segmentation and domain adaptation ("Proposed").
+        distillation: iterations of stage 2, all losses ("Proposed + ℓ_self").
+        batch_size: radiographs of an iteration on one device and in one accumulation step.
+        accumulate: gradients of as many batches are added before a step.
         decay: ``steps`` multiplies the rate by ``decay_factor`` at each milestone; ``cosine`` falls to
-            ``decay_factor`` times the rate over the whole run.
-        milestones: shares of the run at which ``steps`` decays.
+            ``decay_factor`` times the rate over each stage.
+        milestones: shares of a stage at which ``steps`` decays.
         decay_factor: see ``decay``.
-        coarse_size: input size of the first part of the run, or 0 for none.
-        coarse_share: share of the run at ``coarse_size``.
+        coarse_size: input size of the first part of each stage, or 0 for none.
+        coarse_share: share of each stage at ``coarse_size``.
+        warm_start_self: whether stage 2 starts from a_self = a_seg, by copying the encoder's learned
+            "(0, 1)" affine into its AdaIN layers; the method starts from random layers.
     """
 
-    iterations: int = 40_000
+    supervised: int = 0
+    adaptation: int = 40_000
+    distillation: int = 40_000
     batch_size: int = 1
+    accumulate: int = 1
     decay: Literal["steps", "cosine"] = "steps"
     milestones: tuple[float, ...] = (0.55, 0.70)
     decay_factor: float = 0.1
     coarse_size: int = 0
     coarse_share: float = 0.0
+    warm_start_self: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.iterations > 0, "schedule.iterations", "must be positive")
+        for name in ("supervised", "adaptation", "distillation"):
+            _require(getattr(self, name) >= 0, f"schedule.{name}", "must not be negative")
+        _require(self.iterations > 0, "schedule", "must have at least one iteration in its stages")
         _require(self.batch_size > 0, "schedule.batch_size", "must be positive")
+        _require(self.accumulate > 0, "schedule.accumulate", "must be positive")
         _require(all(0 < share < 1 for share in self.milestones), "schedule.milestones", "must be in (0, 1)")
         _require(0 < self.decay_factor <= 1, "schedule.decay_factor", "must be in (0, 1]")
         _require(
@@ -114,6 +176,20 @@ class ScheduleConfig:
             "must be 0 or a multiple of 16, at least 32",
         )
         _require(0 <= self.coarse_share <= 1, "schedule.coarse_share", "must be in [0, 1]")
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the whole run."""
+        return self.supervised + self.adaptation + self.distillation
+
+    def stage(self, iteration: int) -> tuple[Stage, float]:
+        """The stage of ``iteration`` and the share of it that is done, in [0, 1]."""
+        start = 0
+        for stage, length in zip(Stage, (self.supervised, self.adaptation, self.distillation), strict=True):
+            if iteration < start + length:
+                return stage, (iteration - start) / length
+            start += length
+        return Stage.DISTILLATION, 1.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +213,7 @@ class AugmentationConfig:
         blur: probability of a Gaussian blur.
         noise: largest standard deviation of added noise, on the [0, 1] scale.
         occlusion: probability of a rectangle of one grey value, and of a collimation border.
+        clean_teacher: whether the teachers of self-consistency see the image before photometry.
     """
 
     enabled: bool = False
@@ -152,6 +229,7 @@ class AugmentationConfig:
     blur: float = 0.3
     noise: float = 0.2
     occlusion: float = 0.3
+    clean_teacher: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,14 +239,18 @@ class RunConfig:
     Attributes:
         seed: of weights, data order, latents and augmentation.
         precision: ``fp32``, or ``bf16`` for autocast of convolutions and linear layers.
+        channels_last: memory format of the networks; often faster on GPUs.
         validate_every: iterations between validations.
         save_every: iterations between checkpoints.
+        collapse_below: mean discriminator loss (real plus generated) under which adaptation counts as collapsed.
     """
 
     seed: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
     validate_every: int = 1000
     save_every: int = 500
+    collapse_below: float = 0.01
 
     def __post_init__(self) -> None:
         _require(self.validate_every > 0, "run.validate_every", "must be positive")
@@ -183,6 +265,7 @@ class TrainingConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=DataConfig)
     losses: LossConfig = field(default_factory=LossConfig)
+    tasks: TaskConfig = field(default_factory=TaskConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)

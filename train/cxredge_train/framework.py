@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cxredge_train.config import OptimiserConfig, ScheduleConfig, TrainingConfig
-from cxredge_train.networks import CodeGenerators, Discriminator, Generator, NetworkConfig, StyleEncoder, initialise
+from cxredge_train.networks import (
+    CODE_SIZE,
+    LATENT_SIZE,
+    CodeGenerators,
+    Discriminator,
+    Generator,
+    NetworkConfig,
+    StyleEncoder,
+    initialise,
+)
 
 
 class Framework(nn.Module):
@@ -30,8 +39,12 @@ AVERAGED = ("generator", "code_generators", "style_encoder")
 """Networks of the framework that have a moving average."""
 
 
+DISCRIMINATOR_MEMORY = 0.99
+"""Decay of the running mean of the discriminator's loss."""
+
+
 class TrainingState:
-    """Everything that a run changes: networks, moving averages, optimisers and the iteration count.
+    """Everything that a run changes: networks, averages, optimisers, constants of inference, the iteration count.
 
     Args:
         config: the run's configuration; the weights are drawn from its seed.
@@ -40,7 +53,9 @@ class TrainingState:
 
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         torch.manual_seed(config.run.seed)
-        self.framework = Framework(config.network).to(device)
+        self.device = device
+        memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
+        self.framework = Framework(config.network).to(device, memory_format=memory_format)
         average = get_ema_multi_avg_fn(config.optimiser.ema_decay)
         self.averages = nn.ModuleDict(
             {
@@ -50,7 +65,10 @@ class TrainingState:
         )
         self.averages.requires_grad_(False)
         self.optimisers = build_optimisers(self.framework, config.optimiser)
+        self.adaptation_code = torch.zeros(CODE_SIZE)
+        self.discriminator_loss = 1.0
         self.iteration = 0
+        self.average_over_devices: Callable[[Tensor], Tensor] = lambda gradient: gradient
 
     @property
     def generator_average(self) -> Generator:
@@ -59,6 +77,38 @@ class TrainingState:
         assert isinstance(average, AveragedModel)
         assert isinstance(average.module, Generator)
         return average.module
+
+    @property
+    def code_average(self) -> CodeGenerators:
+        """Moving average of F_e and F_d."""
+        average = self.averages["code_generators"]
+        assert isinstance(average, AveragedModel)
+        assert isinstance(average.module, CodeGenerators)
+        return average.module
+
+    @property
+    def style_average(self) -> StyleEncoder:
+        """Moving average of S."""
+        average = self.averages["style_encoder"]
+        assert isinstance(average, AveragedModel)
+        assert isinstance(average.module, StyleEncoder)
+        return average.module
+
+    @torch.no_grad()
+    def self_code(self) -> Tensor:
+        """a_self's encoder code ``(16,)`` of the averaged F_e."""
+        return self.code_average.f_e(a_self_latent(self.device))[0]
+
+    def watch_discriminator(self, loss: float) -> None:
+        """Move the running mean of the discriminator's loss (real plus generated)."""
+        self.discriminator_loss += (1 - DISCRIMINATOR_MEMORY) * (loss - self.discriminator_loss)
+
+    def start_self_from_seg(self) -> None:
+        """Make a_self equal to a_seg in networks and averages; see ``ScheduleConfig.warm_start_self``."""
+        for generator in (self.framework.generator, self.generator_average):
+            for module in generator.encoder.modules():
+                if isinstance(module, SwitchedNorm):
+                    module.start_from_plain()
 
     def update_averages(self) -> None:
         """Move every average one step towards its network."""
@@ -72,6 +122,8 @@ class TrainingState:
             "framework": self.framework.state_dict(),
             "averages": self.averages.state_dict(),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "adaptation_code": self.adaptation_code,
+            "discriminator_loss": self.discriminator_loss,
             "iteration": self.iteration,
         }
 
@@ -81,7 +133,14 @@ class TrainingState:
         self.averages.load_state_dict(state["averages"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+        self.adaptation_code = state["adaptation_code"]
+        self.discriminator_loss = float(state["discriminator_loss"])
         self.iteration = int(state["iteration"])
+
+
+def a_self_latent(device: torch.device) -> Tensor:
+    """The latent ``(1, 4)`` of a_self, all ones, in training and inference alike (method, section 5)."""
+    return torch.ones(1, LATENT_SIZE, device=device)
 
 
 def build_optimisers(framework: Framework, config: OptimiserConfig) -> dict[str, torch.optim.Optimizer]:
@@ -101,8 +160,8 @@ def build_optimisers(framework: Framework, config: OptimiserConfig) -> dict[str,
 
 
 def learning_rate_factor(schedule: ScheduleConfig, iteration: int) -> float:
-    """What the learning rates are multiplied by at ``iteration``."""
-    share = iteration / schedule.iterations
+    """What the learning rates are multiplied by at ``iteration``; each stage decays by itself."""
+    _, share = schedule.stage(iteration)
     if schedule.decay == "cosine":
         return schedule.decay_factor + (1 - schedule.decay_factor) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
     passed = sum(share >= milestone for milestone in schedule.milestones)

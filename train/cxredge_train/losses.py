@@ -1,14 +1,10 @@
-"""The losses of the paper, one function a term."""
+"""The losses of the paper, one function a term. Codes are ``(N, 16)``, images ``(N, 1, H, W)`` in [-1, 1]."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from cxredge_train.config import LossConfig
-from cxredge_train.framework import Framework
-from cxredge_train.networks import Domain, a_seg
 
 
 def segmentation(logits: Tensor, masks: Tensor, class_weights: tuple[float, float]) -> Tensor:
@@ -24,42 +20,50 @@ def segmentation(logits: Tensor, masks: Tensor, class_weights: tuple[float, floa
 
 
 def segmentation_style(dummy_code: Tensor, generated_code: Tensor) -> Tensor:
-    """ℓ_style (eq. 4): ``‖a'_seg − S(G(x, a_seg))‖₁``, the mean over both dimensions of ``(N, 16)`` codes."""
+    """ℓ_style (eq. 4): ``‖a'_seg − S(G(x, a_seg))‖₁``, the mean over the code."""
     return F.l1_loss(generated_code.float(), dummy_code.float())
+
+
+def adversarial(logits: Tensor, real: bool) -> Tensor:
+    """ℓ_adv: binary cross-entropy of D's logits ``(N, 1)`` against "real" or "generated".
+
+    D is trained with both; G with ``real=True`` on what it generated, the non-saturating form.
+    """
+    return F.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, float(real), dtype=torch.float32))
+
+
+def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
+    """R1: ``0.5 · ‖∇D(x)‖²`` on real images, the mean over the batch (Mescheder et al. 2018)."""
+    (gradient,) = torch.autograd.grad(real_logits.sum(), real_images, create_graph=True)
+    return 0.5 * gradient.float().square().sum(dim=(1, 2, 3)).mean()
+
+
+def style_reconstruction(code: Tensor, recovered_code: Tensor) -> Tensor:
+    """ℓ_sty: ``‖a_da − S(G(u, a_da))‖₁``."""
+    return F.l1_loss(recovered_code.float(), code.float())
+
+
+def cycle_consistency(images: Tensor, returned: Tensor) -> Tensor:
+    """ℓ_cyc: ``‖u − G(G(u, a_da), S(u))‖₁``."""
+    return F.l1_loss(returned.float(), images.float())
+
+
+def diversity(images: Tensor, other_images: Tensor) -> Tensor:
+    """ℓ_ds: ``‖G(u, a_da) − G(u, a'_da)‖₁`` of two codes, to be made large; the second takes no gradient."""
+    return F.l1_loss(images.float(), other_images.detach().float())
+
+
+def inter_consistency(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """ℓ_inter (eq. 7): ``‖G(G(y, a_da^X), a_seg) − G(y, a_self)‖₁``; the teacher takes no gradient."""
+    return F.l1_loss(student_logits.float(), teacher_logits.detach().float())
+
+
+def intra_consistency(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """ℓ_intra (eq. 8): ``‖G(x, a_self) − G(x, a_seg)‖₁``; the teacher takes no gradient."""
+    return F.l1_loss(student_logits.float(), teacher_logits.detach().float())
 
 
 def one_hot(masks: Tensor) -> Tensor:
     """Masks ``(N, H, W)`` bool as S and D see them: ``(N, 2, H, W)`` float32, background and lung."""
     lung = masks.float()
     return torch.stack([1 - lung, lung], dim=1)
-
-
-def supervised_losses(
-    framework: Framework, images: Tensor, masks: Tensor, latents: Tensor | None, config: LossConfig
-) -> dict[str, Tensor]:
-    """Terms of the supervised task (eqs. 2-4), unweighted.
-
-    Args:
-        framework: the networks.
-        images: INTRA radiographs ``(N, 1, H, W)`` in [-1, 1].
-        masks: their lung masks ``(N, H, W)`` bool.
-        latents: z ``(N, 4)`` for the dummy code ``F_d(z)``, or ``None`` for ``S(mask)``.
-        config: weights; the style term is left out where its weight is 0.
-    """
-    logits = framework.generator(images, a_seg())
-    losses = {"seg": segmentation(logits, masks, config.class_weights)}
-    if config.lambda_style > 0:
-        style_encoder = framework.style_encoder
-        dummy = (
-            style_encoder(one_hot(masks), Domain.MASK)
-            if latents is None
-            else framework.code_generators.f_d(latents, Domain.MASK)
-        )
-        losses["style"] = segmentation_style(dummy, style_encoder(logits.softmax(dim=1), Domain.MASK))
-    return losses
-
-
-def supervised_total(losses: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """``λ_seg · ℓ_seg + λ_style · ℓ_style`` (eq. 2)."""
-    total = config.lambda_seg * losses["seg"]
-    return total + config.lambda_style * losses["style"] if "style" in losses else total

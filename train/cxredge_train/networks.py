@@ -13,6 +13,7 @@ from enum import IntEnum
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -148,6 +149,15 @@ class SwitchedNorm(nn.Module):
     def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
         normalised: Tensor = self.plain(x) if code is None else self.adaptive(x, code)
         return normalised
+
+    def start_from_plain(self) -> None:
+        """Make AdaIN equal to the "(0, 1)" path for every code, as a start for training it."""
+        linear = self.adaptive.style
+        with torch.no_grad():
+            linear.weight.zero_()
+            linear.bias.zero_()
+            if self.plain.affine:
+                linear.bias.copy_(torch.cat([self.plain.weight - 1, self.plain.bias]))
 
 
 class EncoderBlock(nn.Module):

@@ -1,33 +1,33 @@
 """The training loop, from data and configuration to a checkpoint.
 
-It reads top to bottom as one page: draw a batch, compute the losses, step, average, log, validate,
-save. A run that stops at its time limit or at a signal saves first, and resumes exactly.
+It reads top to bottom as one page: draw a task, draw its batches, step, average, validate, log, save.
+A run that stops at its time limit or at a signal saves first, and resumes exactly.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from cxredge.errors import CheckpointError, CxredgeError
-from cxredge.postprocessing import lung_mask
-from cxredge.scoring import dice
-from cxredge_train.augmentation import Augmentation
-from cxredge_train.batches import LabelledImages, TrainingData, input_size
-from cxredge_train.checkpoint import CONFIG, resume, save_checkpoint
-from cxredge_train.config import TrainingConfig
+from cxredge_train.batches import TrainingData, input_size
+from cxredge_train.checkpoint import CONFIG, resume, save_checkpoint, start_from
+from cxredge_train.config import Stage, TrainingConfig
 from cxredge_train.framework import TrainingState, set_learning_rates
-from cxredge_train.losses import supervised_losses, supervised_total
 from cxredge_train.monitoring import Monitor
-from cxredge_train.networks import LATENT_SIZE, Generator, a_seg
+from cxredge_train.steps import train_task
+from cxredge_train.tasks import Task, draw_task
+from cxredge_train.validation import Validation, validate
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class Progress:
 
     iteration: int
     iterations: int
-    losses: dict[str, float]
+    stage: Stage
+    terms: dict[str, float]
     images_per_second: float
-    validation_dice: float | None
+    validation: Validation | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Outcome:
 
     iteration: int
     finished: bool
-    validation_dice: float | None
+    validation: dict[str, float]
 
 
 def train(
@@ -56,17 +57,19 @@ def train(
     folder: Path,
     *,
     continue_run: bool = False,
+    init: Path | None = None,
     max_minutes: float | None = None,
     report: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train the framework.
+    """Train the framework on one device, or on several when started by ``torchrun``.
 
     Args:
         config: everything that decides the run.
         data_root: folder of the data sets that the configuration names.
         folder: checkpoint folder to write.
         continue_run: continue the checkpoint in ``folder``; without it, an existing one is an error.
+        init: checkpoint whose weights a new run starts from.
         max_minutes: stop cleanly after this time.
         report: called after every iteration.
         stop: asked after every iteration; True saves and stops.
@@ -74,49 +77,104 @@ def train(
     Raises:
         CheckpointError: ``folder`` holds a checkpoint and ``continue_run`` is False, or it cannot be resumed.
         DatasetError: the data are incomplete.
-        CxredgeError: the loss is not a number.
+        CxredgeError: the loss is not a number, or the discriminator collapsed.
     """
     started = time.monotonic()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    exists = (folder / CONFIG).is_file()
-    if exists and not continue_run:
-        raise CheckpointError(f"{folder}: holds a checkpoint already; continue it with --resume, or choose another")
+    fabric = launch_fabric()
     data = TrainingData(data_root, config)
-    state = TrainingState(config, device)
-    facts: dict[str, Any] = resume(folder, config, state) if exists else {"seconds": 0.0}
+    state = TrainingState(config, fabric.device)
+    if fabric.world_size > 1:
+        state.average_over_devices = partial(average_over_devices, fabric)
+    facts = start_or_resume(config, state, folder, continue_run, init)
     facts |= {"data_sha256": data.content_hash(), "commit": source_commit()}
-    seconds_before = float(facts["seconds"])
-    monitor = Monitor(folder, state.iteration)
-    augment = Augmentation(config.augmentation) if config.augmentation.enabled else None
+    seconds_before = float(facts.get("seconds", 0.0))
+    monitor = Monitor(folder, state.iteration) if fabric.is_global_zero else None
 
     while state.iteration < config.schedule.iterations:
         tick = time.monotonic()
+        stage, share = config.schedule.stage(state.iteration)
+        if stage is Stage.DISTILLATION and share == 0 and config.schedule.warm_start_self:
+            state.start_self_from_seg()
         seed_iteration(config.run.seed, state.iteration)
-        images, masks = data.batch(state.iteration, input_size(config, state.iteration))
-        if augment is not None:
-            images, masks = augment(images, masks)
+        task = draw_task(stage, config.tasks)
+        size = input_size(config, state.iteration)
+        seed_iteration(config.run.seed, state.iteration, fabric.global_rank)
+        batches = data.batches(task, state.iteration, size, fabric.device, fabric.global_rank, fabric.world_size)
         set_learning_rates(state, config)
-        losses = supervised_step(state, images.to(device), masks.to(device), config)
+        terms = train_task(state, task, stage, batches, config)
+        require_balance(state, task, terms, config)
         state.update_averages()
         state.iteration += 1
+        seconds = time.monotonic() - tick
 
-        elapsed = time.monotonic() - started
         last = state.iteration == config.schedule.iterations
-        stopping = stop() or (max_minutes is not None and elapsed > 60 * max_minutes)
-        validation_dice = None
-        if last or state.iteration % config.run.validate_every == 0:
-            validation_dice = validate(state.generator_average, data.validation, device, monitor)
-            facts["validation_dice"] = validation_dice
-        speed = len(images) / (time.monotonic() - tick)
-        monitor.log(state, losses, speed, validation_dice)
-        report(Progress(state.iteration, config.schedule.iterations, losses, speed, validation_dice))
-        if last or stopping or state.iteration % config.run.save_every == 0:
-            facts["seconds"] = seconds_before + time.monotonic() - started
-            save_checkpoint(folder, config, state, facts)
+        late = max_minutes is not None and time.monotonic() - started > 60 * max_minutes
+        stopping = bool(fabric.broadcast(stop() or late))
+        found = None
+        if monitor is not None:
+            if last or state.iteration % config.run.validate_every == 0:
+                found = validate(state, data, config, monitor.folder)
+                facts["validation"] = found.dice
+            images = len(batches) * config.schedule.batch_size * fabric.world_size
+            monitor.log(state, task, terms, seconds, images / seconds, found)
+            report(Progress(state.iteration, config.schedule.iterations, stage, terms, images / seconds, found))
+            if last or stopping or state.iteration % config.run.save_every == 0:
+                facts["seconds"] = seconds_before + time.monotonic() - started
+                save_checkpoint(folder, config, state, facts)
         if stopping:
             break
-    monitor.close()
-    return Outcome(state.iteration, state.iteration >= config.schedule.iterations, facts.get("validation_dice"))
+    if monitor is not None:
+        monitor.close()
+    finished = state.iteration >= config.schedule.iterations
+    return Outcome(state.iteration, finished, facts.get("validation", {}))
+
+
+def launch_fabric() -> Fabric:
+    """One device, or those that ``torchrun`` started this process with."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    nodes = processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        devices=processes // nodes,
+        num_nodes=nodes,
+        strategy="ddp" if processes > 1 else "auto",
+    )
+    fabric.launch()
+    return fabric
+
+
+def average_over_devices(fabric: Fabric, gradient: Tensor) -> Tensor:
+    """The mean of ``gradient`` over all processes."""
+    mean = fabric.all_reduce(gradient, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean
+
+
+def start_or_resume(
+    config: TrainingConfig, state: TrainingState, folder: Path, continue_run: bool, init: Path | None
+) -> dict[str, Any]:
+    """Restore the checkpoint in ``folder``, or start a new run; returns the facts so far."""
+    if not (folder / CONFIG).is_file():
+        if init is not None:
+            start_from(init, state)
+        return {"init": None if init is None else init.name}
+    if not continue_run:
+        raise CheckpointError(f"{folder}: holds a checkpoint already; continue it with --resume, or choose another")
+    return resume(folder, config, state)
+
+
+def require_balance(state: TrainingState, task: Task, terms: dict[str, float], config: TrainingConfig) -> None:
+    """Raise :class:`CxredgeError` where the discriminator has won: its running loss is all but 0."""
+    if not task.adapts:
+        return
+    for guide in ("latent", "reference"):
+        state.watch_discriminator(terms[f"{guide}_d_real"] + terms[f"{guide}_d_fake"])
+    if state.discriminator_loss < config.run.collapse_below:
+        raise CxredgeError(
+            f"the discriminator has collapsed at iteration {state.iteration}: its loss is "
+            f"{state.discriminator_loss:.2g}, so G learns nothing from it; try a larger losses.lambda_r1, "
+            "losses.r1_every = 1, a lower optimiser.learning_rate, or another run.seed; the last save is intact"
+        )
 
 
 def source_commit() -> str | None:
@@ -128,43 +186,6 @@ def source_commit() -> str | None:
         return None
 
 
-def seed_iteration(seed: int, iteration: int) -> None:
+def seed_iteration(seed: int, iteration: int, rank: int = 0) -> None:
     """Seed torch for one iteration, so that a resumed run draws what an uninterrupted one would."""
-    torch.manual_seed((seed << 32) + iteration)
-
-
-def supervised_step(state: TrainingState, images: Tensor, masks: Tensor, config: TrainingConfig) -> dict[str, float]:
-    """One step of G, S and F on the supervised task (eqs. 2-4); returns the terms.
-
-    The dummy code comes in turn from F_d (even iterations) and from S (odd ones).
-    """
-    latents = torch.randn(len(images), LATENT_SIZE).to(images.device) if state.iteration % 2 == 0 else None
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.run.precision == "bf16"):
-        losses = supervised_losses(state.framework, images, masks, latents, config.losses)
-        total = supervised_total(losses, config.losses)
-    if not torch.isfinite(total):
-        raise CxredgeError(
-            f"the loss is {float(total)} at iteration {state.iteration}; try a lower optimiser.learning_rate, "
-            'or run.precision = "fp32"; the last save is intact'
-        )
-    names = ("generator", "code_generators", "style_encoder")
-    for name in names:
-        state.optimisers[name].zero_grad()
-    total.backward()
-    for name in names:
-        state.optimisers[name].step()
-    return {name: float(loss.detach()) for name, loss in losses.items()}
-
-
-@torch.no_grad()
-def validate(generator: Generator, cases: LabelledImages, device: torch.device, monitor: Monitor) -> float:
-    """Mean Dice of ``G(x, a_seg)``, post-processed as on the device; also gives the monitor its samples."""
-    (size,) = cases.images
-    images, masks = cases.rows(np.arange(len(cases)), size)
-    predicted = []
-    for image in images.split(4):
-        logits = generator(image.to(device), a_seg())
-        lung = (logits[:, 1] - logits[:, 0]).float().cpu().numpy()
-        predicted += [lung_mask(one, (size, size)) for one in lung]
-    monitor.samples(images, masks, predicted)
-    return float(np.mean([dice(p, m.numpy()) for p, m in zip(predicted, masks, strict=True)]))
+    torch.manual_seed((seed << 32) + (rank << 28) + iteration)
