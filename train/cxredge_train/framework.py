@@ -19,6 +19,7 @@ from cxredge_train.networks import (
     Generator,
     NetworkConfig,
     StyleEncoder,
+    SwitchedNorm,
     initialise,
 )
 
@@ -54,8 +55,9 @@ class TrainingState:
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         torch.manual_seed(config.run.seed)
         self.device = device
-        memory_format = torch.channels_last if config.run.channels_last else torch.contiguous_format
-        self.framework = Framework(config.network).to(device, memory_format=memory_format)
+        self.framework = Framework(config.network).to(device)
+        if config.run.channels_last:
+            self.framework.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = get_ema_multi_avg_fn(config.optimiser.ema_decay)
         self.averages = nn.ModuleDict(
             {
