@@ -56,7 +56,7 @@ def measure(segmenter: Segmenter, targets: tuple[Target, ...], lanes: int, repea
 
     stages = {"decoding": lambda: decode_all(targets, workers), "inference": infer_all, "segment": segment_all}
     times: dict[str, list[float]] = {name: [] for name in stages}
-    for name, work in stages.items():
+    for work in stages.values():
         seconds(work)  # warm up
     for _ in range(repeats):
         for name, work in stages.items():
