@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.backends import Backend, BackendName, open_backend
+from cxredge.backends import Backend, BackendName, InferencePath, open_backend
 from cxredge.bundle import bundled_model
 from cxredge.contract import Contract
 from cxredge.errors import CxredgeError
@@ -99,6 +99,7 @@ class Segmenter:
         *,
         backend: BackendName = "auto",
         threads: int | None = None,
+        path: InferencePath = "direct",
     ) -> Segmenter:
         """Load a model.
 
@@ -107,12 +108,14 @@ class Segmenter:
             backend: ``onnxruntime``, or ``auto`` for the best at hand.
             threads: CPU threads of one inference; ``None`` for all cores, the fastest for single calls;
                 1 is the fastest for :meth:`stream`, which then runs one radiograph a core.
+            path: ``indirect`` adapts to the domain of the labelled radiographs before segmenting; only a
+                checkpoint folder can.
 
         Raises:
             ModelError: no such file, or no valid contract in it.
             BackendError: the backend is missing or does not fit.
         """
-        return cls(open_backend(bundled_model() if model is None else Path(model), backend, threads))
+        return cls(open_backend(bundled_model() if model is None else Path(model), backend, threads, path))
 
     @property
     def contract(self) -> Contract:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.contract import Contract
-from cxredge.errors import BackendError, ModelError
+from cxredge.errors import BackendError, MissingExtraError, ModelError
 
-BackendName: TypeAlias = Literal["auto", "onnxruntime"]
-BACKENDS: tuple[BackendName, ...] = ("auto", "onnxruntime")
+BackendName: TypeAlias = Literal["auto", "onnxruntime", "torch"]
+BACKENDS: tuple[BackendName, ...] = ("auto", "onnxruntime", "torch")
+InferencePath: TypeAlias = Literal["direct", "indirect"]
 
 
 class Backend(Protocol):
@@ -36,13 +37,16 @@ class Backend(Protocol):
         ...
 
 
-def open_backend(model: Path, name: BackendName = "auto", threads: int | None = None) -> Backend:
+def open_backend(
+    model: Path, name: BackendName = "auto", threads: int | None = None, path: InferencePath = "direct"
+) -> Backend:
     """Load ``model`` on the named backend, or on the best one at hand for ``auto``.
 
     Args:
-        model: an ONNX file with a contract.
+        model: an ONNX file with a contract, or a checkpoint folder (extra ``train``).
         name: one of :data:`BACKENDS`.
         threads: CPU threads of a CPU backend; ``None`` for all cores.
+        path: ``indirect`` adapts first and segments then; only a checkpoint can.
 
     Raises:
         ModelError: no such file, or no valid contract in it.
@@ -50,11 +54,26 @@ def open_backend(model: Path, name: BackendName = "auto", threads: int | None = 
     """
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}; there are {', '.join(BACKENDS)}")
+    if model.is_dir() and name in ("auto", "torch"):
+        return open_checkpoint(model, path, threads)
+    if name == "torch":
+        raise BackendError(f"{model}: the torch backend runs checkpoint folders, not model files")
+    if path == "indirect":
+        raise BackendError(f"{model}: an exported model has the direct path only; name a checkpoint folder")
     if not model.is_file():
         raise ModelError(f"{model}: there is no such model file")
     from cxredge.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(model, threads)
+
+
+def open_checkpoint(folder: Path, path: InferencePath, threads: int | None) -> Backend:
+    """A checkpoint in PyTorch."""
+    try:
+        from cxredge_train.inference import CheckpointBackend
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("running a checkpoint", "train") from error
+    return CheckpointBackend(folder, path, threads)
 
 
 def check_inputs(inputs: NDArray[np.float32], contract: Contract) -> None:

@@ -1,4 +1,4 @@
-"""``cxredge evaluate``: how well a model segments labelled data sets."""
+"""``cxredge evaluate``: how well a model segments labelled data sets, also under distribution shift."""
 
 from __future__ import annotations
 
@@ -9,56 +9,123 @@ from typing import TYPE_CHECKING
 import click
 
 from cxredge.backends import BACKENDS
+from cxredge.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from cxredge.backends import BackendName
+    from cxredge.backends import BackendName, InferencePath
     from cxredge.evaluation import Summary
+    from cxredge.shift import Level
+
+LEVELS: tuple[Level, ...] = ("none", "weak", "harsh")
+
+
+def parse_levels(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Level, ...]:
+    """Levels of shift separated by commas, such as ``none,weak``, as a tuple in their own order."""
+    named = value.split(",")
+    unknown = set(named) - set(LEVELS)
+    if unknown:
+        raise click.BadParameter(f"{sorted(unknown)[0]!r} is not one of {', '.join(LEVELS)}")
+    return tuple(level for level in LEVELS if level in named)
 
 
 @click.command("evaluate", short_help="Score a model on labelled data sets.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--split", "splits", multiple=True, help="Rows to score. [default: test and external-test]")
+@click.option("--shift", "levels", callback=parse_levels, default="none", show_default=True, help="Of none,weak,harsh.")
+@click.option(
+    "--path",
+    type=click.Choice(("direct", "indirect")),
+    default="direct",
+    show_default=True,
+    help="direct: G(u, a_self); indirect: G(G(u, a_da), a_seg), of a checkpoint.",
+)
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What runs the model.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file.")
+@click.option("--figures", type=click.Path(path_type=Path), help="Draw pictures into this folder (extra 'evaluate').")
+@click.option("--published", is_flag=True, help="Print the paper's Table 3 too.")
 def command(
-    model: Path, datasets: tuple[Path, ...], splits: tuple[str, ...], backend: BackendName, json_file: Path | None
+    model: Path,
+    datasets: tuple[Path, ...],
+    splits: tuple[str, ...],
+    levels: tuple[Level, ...],
+    path: InferencePath,
+    backend: BackendName,
+    json_file: Path | None,
+    figures: Path | None,
+    published: bool,
 ) -> None:
     """Score MODEL ("bundled" for the bundled one) on DATASETS: folders with images/, masks/ and manifest.csv.
 
-    Dice of the lungs where both are labelled; true-positive ratio (TPR) of the abnormality in
-    infection/, of all of it and of what lies inside the lungs.
+    MODEL is a model file or a checkpoint folder. Dice, IoU and HD95 of the lungs where both are
+    labelled; true-positive ratio (TPR) of the abnormality in infection/, of all of it and of what
+    lies inside the lungs. --shift repeats it on shifted radiographs (cxredge/shift.py defines how).
     """
     from cxredge.dataset import open_dataset
     from cxredge.evaluation import DEFAULT_SPLITS, evaluate
     from cxredge.results import write_atomically
     from cxredge.segmenter import Segmenter
 
-    with Segmenter.load(None if str(model) == "bundled" else model, backend=backend, threads=1) as segmenter:
-        summaries = [evaluate(segmenter, open_dataset(folder), splits or DEFAULT_SPLITS) for folder in datasets]
-        content = {"model": segmenter.contract.name, "datasets": [summary.to_dict() for summary in summaries]}
+    chosen = None if str(model) == "bundled" else model
+    opened = [open_dataset(folder) for folder in datasets]
+    with Segmenter.load(chosen, backend=backend, threads=1, path=path) as segmenter:
+        summaries = [evaluate(segmenter, data, splits or DEFAULT_SPLITS, level) for data in opened for level in levels]
+        contract = segmenter.contract
+    content = {
+        "model": contract.name,
+        "code": contract.code,
+        "path": path,
+        "datasets": [summary.to_dict() for summary in summaries],
+    }
     print_scores(summaries)
+    if published:
+        print_published()
     if json_file is not None:
         write_atomically(json_file, json.dumps(content, indent=2).encode())
+    if figures is not None:
+        try:
+            from cxredge.figures import draw_figures
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("drawing figures", "evaluate") from error
+        for file in draw_figures(summaries, figures):
+            click.echo(file)
 
 
 def print_scores(summaries: list[Summary]) -> None:
-    """Print mean ± standard deviation (minimum) of each measure by data set."""
+    """Print mean ± standard deviation (minimum) of each measure by data set and shift."""
     from rich.console import Console
     from rich.table import Table
 
-    from cxredge.evaluation import DICE, TPR, TPR_INSIDE
+    from cxredge.evaluation import DICE, HD95, IOU, POOR_DICE, TPR, TPR_INSIDE
 
-    table = Table(title="mean ± sd (minimum; cases)", title_justify="left")
+    table = Table(title="mean ± sd (minimum)", title_justify="left")
     table.add_column("data set")
-    for title in ("Dice", "TPR", "TPR inside the lung"):
+    table.add_column("shift")
+    titles = {DICE: "Dice", IOU: "IoU", HD95: "HD95 px", TPR: "TPR", TPR_INSIDE: "TPR inside the lung"}
+    for title in (*titles.values(), f"Dice < {POOR_DICE}"):
         table.add_column(title, justify="right")
     for summary in summaries:
         cells = []
-        for measure in (DICE, TPR, TPR_INSIDE):
+        for measure in titles:
             values = summary.values(measure)
-            cells.append(
-                f"{values.mean():.4f} ± {values.std():.4f} ({values.min():.3f}; {len(values)})" if len(values) else "–"
-            )
-        table.add_row(summary.dataset, *cells)
-    Console(width=None).print(table)
+            cells.append(f"{values.mean():.3f} ± {values.std():.3f} ({values.min():.3f})" if len(values) else "–")
+        poor = summary.values(DICE) < POOR_DICE
+        table.add_row(summary.dataset, summary.level, *cells, f"{poor.sum()} of {len(poor)}" if len(poor) else "–")
+    console = Console()
+    Console(width=max(console.width, 130)).print(table)
+
+
+def print_published() -> None:
+    """Print the paper's Table 3."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cxredge.published import TABLE_3
+
+    table = Table(title="Published: Oh & Ye, ECCV 2022, Table 3 (other images)", title_justify="left")
+    table.add_column("method")
+    for title in ("Dice none", "weak", "harsh", "TPR none", "weak", "harsh"):
+        table.add_column(title, justify="right")
+    for row in TABLE_3:
+        table.add_row(row.method, *(f"{value:.2f}" for value in (*row.dice, *row.tpr)))
+    Console().print(table)
