@@ -45,6 +45,7 @@ def command(
 def print_scores(summaries: list[Summary]) -> None:
     """Print mean ± standard deviation (minimum) of each measure by data set."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from cxredge.evaluation import DICE, TPR, TPR_INSIDE
@@ -60,5 +61,5 @@ def print_scores(summaries: list[Summary]) -> None:
             cells.append(
                 f"{values.mean():.4f} ± {values.std():.4f} ({values.min():.3f}; {len(values)})" if len(values) else "–"
             )
-        table.add_row(summary.dataset, *cells)
+        table.add_row(escape(summary.dataset), *cells)
     Console(width=None).print(table)
