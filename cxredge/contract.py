@@ -28,6 +28,8 @@ INTENDED_USE = (
 
 CODES = ("a_seg", "a_self")
 PRECISIONS = ("fp32", "fp16", "int8")
+REQUIRED = {"name", "width", "input_size", "code", "licence"}
+OPTIONAL = {"input_statistics", "flag_thresholds", "calibration"}
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ class Contract:
             ("polarity", (POLARITY,)),
             ("output", (OUTPUT,)),
         ):
-            if getattr(self, name) not in known:
-                raise ModelError(f"contract: {name} is {getattr(self, name)!r}, this cxredge knows {known}")
+            value = getattr(self, name)
+            if not any(type(value) is type(one) and value == one for one in known):
+                raise ModelError(f"contract: {name} is {value!r}, this cxredge knows {', '.join(map(str, known))}")
         for name in ("width", "input_size"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
@@ -95,9 +98,12 @@ class Contract:
         for name in ("name", "licence", "intended_use"):
             if not isinstance(getattr(self, name), str):
                 raise ModelError(f"contract: {name} must be text")
-        for name in ("provenance", "measured", "parity"):
-            if not isinstance(getattr(self, name), dict):
+        for name in ("provenance", "measured", "parity", "input_statistics", "flag_thresholds", "calibration"):
+            value = getattr(self, name)
+            if not isinstance(value, dict) and not (value is None and name in OPTIONAL):
                 raise ModelError(f"contract: {name} must be an object")
+        if not isinstance(self.folds, tuple) or not all(isinstance(fold, str) for fold in self.folds):
+            raise ModelError("contract: folds must be a list of names")
 
     def to_json(self) -> str:
         """The contract as JSON text."""
@@ -123,8 +129,9 @@ def parse_contract(text: str | None) -> Contract:
     unknown = set(content) - {f.name for f in fields(Contract)}
     if unknown:
         raise ModelError(f"contract: unknown field {sorted(unknown)[0]!r}; it was made by a newer cxredge")
-    content["folds"] = tuple(content.get("folds", ()))
-    try:
-        return Contract(**content)
-    except TypeError as error:
-        raise ModelError(f"contract: {error}") from error
+    missing = REQUIRED - set(content)
+    if missing:
+        raise ModelError(f"contract: field {sorted(missing)[0]!r} is missing")
+    if isinstance(content.get("folds"), list):
+        content["folds"] = tuple(content["folds"])
+    return Contract(**content)

@@ -93,7 +93,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     folder = Path(folder)
     manifest = folder / MANIFEST
     try:
-        with manifest.open(newline="", encoding="utf-8") as file:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{manifest}: cannot be read ({error}); a data set has images/ and manifest.csv") from error

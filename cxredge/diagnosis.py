@@ -68,7 +68,8 @@ def find_gpu() -> Finding:
         done = subprocess.run(NVIDIA_QUERY, capture_output=True, text=True, timeout=SECONDS_FOR_A_PROGRAM, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         return Finding("NVIDIA GPU", False, f"nvidia-smi failed: {error}")
-    return Finding("NVIDIA GPU", True, "; ".join(done.stdout.split("\n")).strip("; "))
+    detail = "; ".join(done.stdout.split("\n")).strip("; ")
+    return Finding("NVIDIA GPU", bool(detail), detail or "nvidia-smi lists no GPU")
 
 
 def find_cache() -> Finding:

@@ -17,7 +17,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
-from cxredge.errors import InputError
+from cxredge.errors import CxredgeError, InputError
 from cxredge.radiograph import Polarity, Radiograph, require_finite
 from cxredge.raster import grey_from_rgb
 
@@ -39,7 +39,7 @@ def read_dicom(path: Path) -> Radiograph:
     except InvalidDicomError as error:
         raise InputError("is not a DICOM file (no DICM prefix)") from error
     except Exception as error:  # pydicom raises many types on damaged files
-        raise InputError(f"is a damaged DICOM file: {error}") from error
+        raise InputError(f"is a damaged DICOM file: {one_line(error)}") from error
     return radiograph_from_dataset(dataset)
 
 
@@ -52,15 +52,27 @@ def radiograph_from_dataset(dataset: Dataset) -> Radiograph:
     Raises:
         InputError: no image in it, more than one frame, or pixels that cannot be decoded.
     """
+    try:
+        return _radiograph(dataset)
+    except CxredgeError:
+        raise
+    except Exception as error:  # values of the wrong kind or number fail in many ways
+        raise InputError(f"is a damaged DICOM file: {one_line(error)}") from error
+
+
+def _radiograph(dataset: Dataset) -> Radiograph:
     if "PixelData" not in dataset:
-        raise InputError("holds no image (no Pixel Data)")
+        raise InputError("holds no image (no Pixel Data), or is cut off before it")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
         raise InputError(f"holds {frames} frames, a radiograph has one")
+    interpretation = dataset.PhotometricInterpretation
     pixels = decode_pixels(dataset)
     if pixels.ndim == 3:
         pixels = grey_from_rgb(eight_bit_rgb(pixels))
-    polarity: Polarity = "MONOCHROME1" if dataset.PhotometricInterpretation == "MONOCHROME1" else "MONOCHROME2"
+    elif interpretation not in ("MONOCHROME1", "MONOCHROME2"):
+        raise InputError(f"has photometric interpretation {interpretation}, a radiograph is MONOCHROME1 or 2")
+    polarity: Polarity = "MONOCHROME1" if interpretation == "MONOCHROME1" else "MONOCHROME2"
     if dataset.get("ModalityLUTSequence"):
         pixels = apply_modality_lut(pixels, dataset)
     elif float(dataset.get("RescaleSlope") or 1) < 0:
@@ -74,8 +86,13 @@ def decode_pixels(dataset: Dataset) -> NDArray[Any]:
         return np.asarray(pixel_array(dataset))
     except Exception as error:  # decoders raise many types
         syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-        name = "unknown transfer syntax" if syntax is None else syntax.name
-        raise InputError(f"pixels cannot be decoded ({name}): {error}") from error
+        name = getattr(syntax, "name", "unknown transfer syntax")
+        raise InputError(f"pixels cannot be decoded ({name}): {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """The message of a library's error on one line."""
+    return " ".join(str(error).split())
 
 
 def eight_bit_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -86,11 +103,12 @@ def eight_bit_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def pixel_spacing(dataset: Dataset) -> tuple[float, float] | None:
-    """(row, column) spacing in millimetres, or ``None`` where it is absent or not positive."""
+    """(row, column) spacing in millimetres, or ``None`` where it is absent, malformed or not positive."""
     for attribute in SPACING_ATTRIBUTES:
-        values = dataset.get(attribute)
-        if values is not None and len(values) == 2:
-            row, column = (float(v) for v in values)
-            if row > 0 and column > 0 and math.isfinite(row) and math.isfinite(column):
-                return row, column
+        try:
+            row, column = (float(value) for value in dataset.get(attribute) or ())
+        except (TypeError, ValueError):
+            continue
+        if row > 0 and column > 0 and math.isfinite(row) and math.isfinite(column):
+            return row, column
     return None

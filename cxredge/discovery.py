@@ -10,7 +10,10 @@ from pathlib import Path, PurePath
 
 from cxredge.errors import InputError
 from cxredge.radiograph import DICOM_MAGIC, DICOM_MAGIC_OFFSET, RADIOGRAPH_SUFFIXES, is_dicom
-from cxredge.results import Target
+from cxredge.results import RESULT_SUFFIXES, Target
+
+DICOMDIR = "DICOMDIR"
+"""File of a DICOM medium that lists the others (PS3.10)."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,18 @@ class Found:
 def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
     """Find the radiographs among files and folders.
 
-    A file named by the caller is always taken. In folders (recursively, in order of name, links to
-    folders not followed) those are taken whose name or first bytes say that they are radiographs;
-    the output folder is left out. Results keep the folders' structure; where several folders are
-    given, each keeps its name.
+    What the caller names is always taken, even where it does not exist: its result says so. In folders
+    (recursively, in order of name, links to folders not followed) those files are taken whose name or
+    first bytes say that they are radiographs; hidden ones, DICOMDIR and what an earlier run left in
+    the output folder are not. Results keep the folders' structure; where several folders are given,
+    each keeps its name.
 
     Args:
         inputs: files and folders.
         output: the output folder.
 
     Raises:
-        InputError: an input does not exist, or two inputs would have results of the same name.
+        InputError: two inputs would have results of the same name.
     """
     several = len({path for path in inputs if path.is_dir()}) > 1
     found: list[tuple[Path, PurePath]] = []
@@ -52,25 +56,27 @@ def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
                     found.append((file, PurePath(path.resolve().name) / relative if several else relative))
                 else:
                     skipped += 1
-        elif path.exists():
-            found.append((path, PurePath(path.name)))
         else:
-            raise InputError(f"{path}: there is no such file or folder")
+            found.append((path, PurePath(path.name)))
     return Found(tuple(name_targets(found)), skipped)
 
 
 def files_below(folder: Path, output: Path) -> Iterator[Path]:
-    """Files below ``folder`` in order of name, without those below ``output`` and hidden ones."""
+    """Files below ``folder`` in order of name, without hidden ones and the results in ``output``."""
     excluded = output.resolve()
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if (Path(parent) / name).resolve() != excluded)
+        shown = (name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in shown if (Path(parent) / name).resolve() != excluded)
+        into_inputs = excluded == folder.resolve()
         for name in sorted(files):
-            if not name.startswith("."):
+            if not name.startswith(".") and not (into_inputs and name.endswith(RESULT_SUFFIXES)):
                 yield Path(parent) / name
 
 
 def looks_like_radiograph(path: Path) -> bool:
     """Whether a file's name, or the first bytes of a file without an extension, say that it is a radiograph."""
+    if path.name == DICOMDIR or not path.is_file():
+        return False
     if path.suffix.lower() in RADIOGRAPH_SUFFIXES:
         return True
     try:
@@ -86,7 +92,7 @@ def name_targets(found: Iterable[tuple[Path, PurePath]]) -> Iterator[Target]:
     Raises:
         InputError: two inputs would have results of the same name all the same.
     """
-    found = list(dict.fromkeys(found))
+    found = list(without_repeats(found))
     stems = Counter(_folded(_stem(name)) for _, name in found)
     names = [(source, name if stems[_folded(_stem(name))] > 1 else _stem(name)) for source, name in found]
     taken: dict[str, Path] = {}
@@ -95,6 +101,16 @@ def name_targets(found: Iterable[tuple[Path, PurePath]]) -> Iterator[Target]:
         if other != source:
             raise InputError(f"{other} and {source} would have results of the same name; run them into two folders")
         yield Target(source, Path(name))
+
+
+def without_repeats(found: Iterable[tuple[Path, PurePath]]) -> Iterator[tuple[Path, PurePath]]:
+    """Each file once, however its path is written; a link counts as a file of its own."""
+    seen: set[str] = set()
+    for source, name in found:
+        path = os.path.normpath(source.absolute())
+        if path not in seen:
+            seen.add(path)
+            yield source, name
 
 
 def _stem(name: PurePath) -> PurePath:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ def run_pipeline(
     batch_size: int,
     workers: int,
     lanes: int = 1,
-) -> Iterator[Result | CxredgeError]:
+) -> Generator[Result | CxredgeError, None, None]:
     """Yield, for each item in order, ``finish(item, prepared, logits)`` or the error that stopped it.
 
     Args:

@@ -1,8 +1,8 @@
 """From the network's logits to a lung mask at the radiograph's own size.
 
 Paper, section 4.1: threshold, keep the two largest connected components, fill holes. The cleaning is
-done on the logits at network size, so its cost does not grow with the radiograph; then the logits
-are scaled bilinearly to the source size and thresholded at 0.
+done on the logits at network size; then they are scaled bilinearly to the source size and thresholded
+at 0. Sampling can break a thin bridge, so the scaled mask is cleaned again.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def lung_mask(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np
 
 
 def scale_mask(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mask ``(height, width)`` of logits ``(S, S)``: scaled bilinearly, then thresholded at 0."""
+    """Mask ``(height, width)`` of clean logits ``(S, S)``: scaled bilinearly, thresholded at 0, cleaned again."""
     height, width = shape
     scaled = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(scaled > 0)
+    return fill_holes(largest_components(scaled > 0))
 
 
 def clean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:

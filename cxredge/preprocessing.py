@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from cxredge.errors import InputError
 from cxredge.radiograph import Radiograph
 
+SMALLEST_RANGE, LARGEST_RANGE = 1e-30, 1e30
+"""Spans of pixel values between which single precision neither underflows nor overflows."""
 MASK_THRESHOLD = 127.5
 """Masks on disk are 0 and 255: a pixel belongs to the mask above the middle."""
 
@@ -41,15 +43,17 @@ def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
     if low == high:
         raise InputError("all pixels are equal, there is nothing to see")
     value_range = float(high) - float(low)
+    if not SMALLEST_RANGE < value_range < LARGEST_RANGE:
+        raise InputError(f"its values span {value_range:.3g}, which is no image's range")
     return resize(offset_from_black(radiograph, low, high), size) * np.float32(2 / value_range) - np.float32(1)
 
 
 def offset_from_black(radiograph: Radiograph, low: Any, high: Any) -> NDArray[np.float32]:
     """Distance ``(H, W)`` of each pixel from the value that is shown black."""
     pixels = radiograph.pixels
-    if pixels.dtype.kind == "f":
+    if pixels.dtype.kind == "f" or pixels.dtype.itemsize > 4:
         pixels, low, high = pixels.astype(np.float64), float(low), float(high)
-    elif pixels.dtype.kind == "i" or pixels.dtype.itemsize > 4:  # a signed difference may not fit its own type
+    elif pixels.dtype.kind == "i":  # a signed difference may not fit its own type
         pixels, low, high = pixels.astype(np.int64), int(low), int(high)
     offset = pixels - low if radiograph.polarity == "MONOCHROME2" else high - pixels
     return np.asarray(offset, np.float32)

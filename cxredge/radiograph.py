@@ -26,6 +26,9 @@ RADIOGRAPH_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy
 MINIMUM_SIDE = 32
 """Smallest height and width in pixels that is segmented."""
 
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+RASTER_MAGICS = (b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*")
+"""First bytes of PNG, JPEG and TIFF files."""
 DICOM_MAGIC_OFFSET = 128
 DICOM_MAGIC = b"DICM"
 NPY_MAGIC = b"\x93NUMPY"
@@ -83,6 +86,8 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
         InputError: the file cannot be read, is damaged, or is not a grey-scale radiograph.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise InputError("cannot be read: is not a file")
     try:
         with path.open("rb") as file:
             head = file.read(DICOM_MAGIC_OFFSET + len(DICOM_MAGIC))
@@ -90,13 +95,17 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
         raise InputError(f"cannot be read: {error.strerror or error}") from error
     if not head:
         raise InputError("the file is empty")
-    if is_dicom(head) or path.suffix.lower() in {".dcm", ".dicom"}:
+    if is_dicom(head):
         from cxredge.dicom import read_dicom
 
         return read_dicom(path)
     from cxredge.raster import read_npy, read_raster
 
-    return read_npy(path) if head.startswith(NPY_MAGIC) else read_raster(path)
+    if head.startswith(NPY_MAGIC):
+        return read_npy(path)
+    if path.suffix.lower() in DICOM_SUFFIXES and not head.startswith(RASTER_MAGICS):
+        raise InputError("is not a DICOM file (no DICM prefix)")
+    return read_raster(path)
 
 
 def is_dicom(head: bytes) -> bool:

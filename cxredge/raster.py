@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from cxredge.errors import InputError
-from cxredge.radiograph import Radiograph, require_finite
+from cxredge.errors import CxredgeError, InputError
+from cxredge.radiograph import Polarity, Radiograph, require_finite
 
 GREY_SPREAD = 16
 """Largest difference between the channels of a pixel that still counts as grey (8-bit steps; JPEG chroma noise)."""
 COLOURED_SHARE = 0.01
 """Share of pixels that may be coloured (a marker, a stamp) in an image that still counts as grey."""
 
+TIFF_PHOTOMETRIC = 262
+"""TIFF tag PhotometricInterpretation (TIFF 6.0, section 4)."""
+WHITE_IS_ZERO = 0
 GREY_MODES = {"1", "L", "I", "I;16", "I;16L", "I;16B", "F"}
 
 
@@ -32,15 +35,24 @@ def read_raster(path: Path) -> Radiograph:
     """
     try:
         with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise InputError(f"holds {image.n_frames} pages, one radiograph is expected")  # type: ignore[attr-defined]
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise InputError(f"holds {frames} pages, one radiograph is expected")
             image.load()
-            pixels = grey_pixels(image)
+            return Radiograph(require_finite(grey_pixels(image)), tiff_polarity(image))
+    except CxredgeError:
+        raise
     except UnidentifiedImageError as error:
         raise InputError("is not an image that can be read (PNG, JPEG, TIFF, NPY or DICOM)") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's plug-ins raise many types on damaged files
         raise InputError(f"is damaged or not supported: {error}") from error
-    return Radiograph(require_finite(pixels))
+
+
+def tiff_polarity(image: Image.Image) -> Polarity:
+    """Polarity of the pixels that Pillow gives: it turns 8-bit WhiteIsZero TIFFs itself, deeper ones not."""
+    tags = getattr(image, "tag_v2", {})
+    deep = image.mode in GREY_MODES - {"1", "L"}
+    return "MONOCHROME1" if deep and tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO else "MONOCHROME2"
 
 
 def grey_pixels(image: Image.Image) -> NDArray[Any]:
@@ -62,6 +74,8 @@ def grey_from_palette(image: Image.Image) -> NDArray[np.uint8]:
     """Grey ``(H, W)`` of a palette image: colours are checked once an entry, weighted by their use."""
     indices = np.asarray(image)
     palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    if indices.max() >= len(palette):
+        raise InputError("is damaged: it uses colours that its palette lacks")
     uses = np.bincount(indices.ravel(), minlength=len(palette))[: len(palette)]
     spread = palette.max(axis=1) - palette.min(axis=1)
     require_grey(float(uses[spread > GREY_SPREAD].sum() / indices.size))
@@ -96,6 +110,6 @@ def read_npy(path: Path) -> Radiograph:
     """
     try:
         pixels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header raises many types
         raise InputError(f"is not an NPY array that can be read: {error}") from error
     return Radiograph(require_finite(pixels))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,8 @@ from cxredge.radiograph import Radiograph
 from cxredge.segmenter import Segmentation
 
 RESULTS = "results.jsonl"
+MASK_SUFFIX, OVERLAY_SUFFIX = ".mask.png", ".overlay.png"
+RESULT_SUFFIXES = (MASK_SUFFIX, OVERLAY_SUFFIX)
 OVERLAY_SIDE = 1024
 """Longest side of an overlay in pixels; larger radiographs are scaled down for it."""
 CONTOUR_COLOUR = (255, 170, 0)
@@ -48,12 +51,12 @@ class Target:
     @property
     def mask(self) -> Path:
         """Mask, relative to the output folder."""
-        return self.stem.with_name(self.stem.name + ".mask.png")
+        return self.stem.with_name(self.stem.name + MASK_SUFFIX)
 
     @property
     def overlay(self) -> Path:
         """Overlay, relative to the output folder."""
-        return self.stem.with_name(self.stem.name + ".overlay.png")
+        return self.stem.with_name(self.stem.name + OVERLAY_SUFFIX)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -68,7 +71,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 

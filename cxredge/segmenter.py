@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -168,10 +169,8 @@ class Segmenter:
         def finish(_: Source, prepared: Prepared, inferred: Inferred) -> Segmentation:
             return self.finish(prepared, inferred)
 
-        for outcome in self.process(sources, self.prepare, finish, batch_size=batch_size, workers=workers):
-            if isinstance(outcome, CxredgeError) and not return_errors:
-                raise outcome
-            yield outcome
+        outcomes = self.process(sources, self.prepare, finish, batch_size=batch_size, workers=workers)
+        return outcomes if return_errors else raising(outcomes)
 
     def process(
         self,
@@ -181,7 +180,7 @@ class Segmenter:
         *,
         batch_size: int = 1,
         workers: int | None = None,
-    ) -> Iterator[Result | CxredgeError]:
+    ) -> Generator[Result | CxredgeError, None, None]:
         """:meth:`stream` with first and last stages of the caller's, which run in the worker threads."""
         workers = available_cores() if workers is None else workers
         if batch_size < 1 or workers < 1:
@@ -247,11 +246,22 @@ def as_radiograph(source: Source) -> Radiograph:
         return Radiograph(require_finite(source))
     if isinstance(source, str | os.PathLike):
         return read_radiograph(source)
-    if hasattr(source, "PhotometricInterpretation") or hasattr(source, "file_meta"):
+    from pydicom.dataset import Dataset
+
+    if isinstance(source, Dataset):
         from cxredge.dicom import radiograph_from_dataset
 
         return radiograph_from_dataset(source)
     raise TypeError(f"a radiograph is a path, an array, a Radiograph or a pydicom Dataset, not {type(source).__name__}")
+
+
+def raising(outcomes: Generator[Result | CxredgeError, None, None]) -> Iterator[Result]:
+    """Pass results on; raise the first error. Closing it closes ``outcomes``."""
+    with closing(outcomes):
+        for outcome in outcomes:
+            if isinstance(outcome, CxredgeError):
+                raise outcome
+            yield outcome
 
 
 def quality_flags(mask: NDArray[np.bool_]) -> tuple[str, ...]:

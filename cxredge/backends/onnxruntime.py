@@ -53,6 +53,7 @@ class OnnxRuntimeBackend:
             self.contract = parse_contract(session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY))
         except ModelError as error:
             raise ModelError(f"{model}: {error}") from error
+        require_signature(session, self.contract.input_size, model)
         self._session: onnxruntime.InferenceSession | None = session
         self._input = session.get_inputs()[0].name
 
@@ -71,3 +72,11 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def require_signature(session: onnxruntime.InferenceSession, size: int, model: Path) -> None:
+    """Raise :class:`ModelError` where the graph is not ``(N, 1, S, S) -> (N, 1, S, S)`` float32 as contracted."""
+    for kind, ends in (("input", session.get_inputs()), ("output", session.get_outputs())):
+        shapes = [(end.type, list(end.shape[1:])) for end in ends]
+        if shapes != [("tensor(float)", [1, size, size])]:
+            raise ModelError(f"{model}: its {kind} is {shapes}, its contract says float (N, 1, {size}, {size})")

@@ -6,6 +6,8 @@ failed.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -44,7 +46,12 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error that the user can mend becomes its message and exit code 1."""
+        """Run the command; an error that the user can mend becomes its message and exit code 1.
+
+        Warnings of libraries are not shown, unless Python was told to (``-W``, ``PYTHONWARNINGS``).
+        """
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
         try:
             return super().invoke(ctx)
         except CxredgeError as error:

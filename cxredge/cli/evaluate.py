@@ -94,6 +94,7 @@ def command(
 def print_scores(summaries: list[Summary]) -> None:
     """Print mean ± standard deviation (minimum) of each measure by data set and shift."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from cxredge.evaluation import DICE, HD95, IOU, POOR_DICE, TPR, TPR_INSIDE
@@ -110,7 +111,9 @@ def print_scores(summaries: list[Summary]) -> None:
             values = summary.values(measure)
             cells.append(f"{values.mean():.3f} ± {values.std():.3f} ({values.min():.3f})" if len(values) else "–")
         poor = summary.values(DICE) < POOR_DICE
-        table.add_row(summary.dataset, summary.level, *cells, f"{poor.sum()} of {len(poor)}" if len(poor) else "–")
+        table.add_row(
+            escape(summary.dataset), summary.level, *cells, f"{poor.sum()} of {len(poor)}" if len(poor) else "–"
+        )
     console = Console()
     Console(width=max(console.width, 130)).print(table)
 

@@ -146,9 +146,10 @@ def describe(line: dict[str, Any]) -> str:
 def print_summary(statuses: Counter[str], skipped: int, seconds: float, output: Path) -> None:
     """Print the table at the end of a run."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Results in {output}", title_justify="left")
+    table = Table(title=escape(f"Results in {output}"), title_justify="left")
     for column in (*STATUS_COLOURS, "skipped", "seconds", "images/s"):
         table.add_column(column, justify="right")
     counts = [str(statuses[status]) for status in STATUS_COLOURS]

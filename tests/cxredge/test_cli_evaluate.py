@@ -1,0 +1,105 @@
+"""``cxredge evaluate``: the figures of a tiny data set, on paper and in JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from cxredge.cli import main
+
+
+def save(mask: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Case a: Dice 2/3, TPR 1/2, inside the lung 1. Case b: Dice 1. The tiny model finds two boxes of 800 pixels."""
+    folder = tmp_path / "made"
+    left, right, lesion = (np.zeros((64, 64), bool) for _ in range(3))
+    left[10:50, 5:25] = right[10:50, 35:55] = lesion[40:60, 5:25] = True
+    for name in "ab":
+        save(~(left | right), folder / "images" / f"{name}.png")
+    save(left, folder / "masks" / "a.png")
+    save(left | right, folder / "masks" / "b.png")
+    save(lesion, folder / "infection" / "a.png")
+    (folder / "manifest.csv").write_text("name,split\na,test\nb,val\n")
+    return folder
+
+
+def evaluate(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_figures_are_printed_by_data_set(dataset: Path, model_file: Path) -> None:
+    result = evaluate(model_file, dataset)
+    assert result.exit_code == 0, result.output
+    (row,) = (line for line in result.stdout.splitlines() if "made" in line)
+    assert "0.6667 ± 0.0000 (0.667; 1)" in row
+    assert "0.5000 ± 0.0000 (0.500; 1)" in row
+    assert "1.0000 ± 0.0000 (1.000; 1)" in row
+
+
+def test_splits_can_be_chosen_and_missing_measures_are_dashes(dataset: Path, model_file: Path) -> None:
+    (row,) = (line for line in evaluate(model_file, dataset, "--split", "val").stdout.splitlines() if "made" in line)
+    assert "1.0000" in row
+    assert row.count("–") == 2
+    (row,) = (
+        line
+        for line in evaluate(model_file, dataset, "--split", "val", "--split", "test").stdout.splitlines()
+        if "made" in line
+    )
+    assert "0.8333 ± 0.1667 (0.667; 2)" in row
+
+
+def test_figures_are_written_as_json(dataset: Path, model_file: Path, tmp_path: Path) -> None:
+    assert evaluate(model_file, dataset, "--json", tmp_path / "new" / "figures.json").exit_code == 0
+    content = json.loads((tmp_path / "new" / "figures.json").read_text())
+    assert content["model"] == "darkness"
+    (scores,) = content["datasets"]
+    assert scores["dataset"] == "made"
+    assert scores["dice"] == {"count": 1, "mean": 0.66667, "sd": 0.0, "min": 0.66667}
+    assert scores["tpr"]["mean"] == 0.5
+    assert scores["tpr_inside_lung"]["mean"] == 1.0
+
+
+def test_a_data_set_with_brackets_in_its_name_is_printed_as_it_is(dataset: Path, model_file: Path) -> None:
+    renamed = dataset.rename(dataset.with_name("made[bold]"))
+    assert "made[bold]" in evaluate(model_file, renamed).stdout
+
+
+@pytest.mark.parametrize("wrong", ["model", "dataset", "split", "json", "image"])
+def test_errors_are_one_line_and_exit_code_1(wrong: str, dataset: Path, model_file: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = [model_file, dataset]
+    if wrong == "model":
+        arguments[0] = tmp_path / "absent.onnx"
+    elif wrong == "dataset":
+        arguments[1] = tmp_path / "absent"
+    elif wrong == "split":
+        arguments += ["--split", "nothing"]
+    elif wrong == "json":
+        (tmp_path / "file").touch()
+        arguments += ["--json", tmp_path / "file" / "figures.json"]
+    else:
+        (dataset / "images" / "a.png").write_bytes(b"garbage")
+    result = evaluate(*arguments)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit | None)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("cxredge: ")
+    assert "Traceback" not in result.output
+
+
+def test_wrong_usage_is_exit_code_2(model_file: Path) -> None:
+    assert evaluate(model_file).exit_code == 2
+    assert evaluate().exit_code == 2
+
+
+def test_bundled_is_the_name_of_the_bundled_model(dataset: Path) -> None:
+    assert evaluate("bundled", dataset).exit_code == 0

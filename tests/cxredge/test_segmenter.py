@@ -1,0 +1,213 @@
+"""The public class: any source in, a mask of its size out, alone, streamed and from many threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from cxredge import Radiograph, Segmentation, Segmenter
+from cxredge.errors import BackendError, InputError, ModelError
+
+STAGES = {"read", "preprocess", "inference", "postprocess"}
+
+
+@pytest.fixture
+def chest_png(tmp_path: Path, chest: np.ndarray) -> Path:
+    path = tmp_path / "chest.png"
+    Image.fromarray(chest).save(path)
+    return path
+
+
+def squares(count: int) -> np.ndarray:
+    """``(64, 64)`` bright image with ``count`` dark squares."""
+    pixels = np.full((64, 64), 200, np.uint8)
+    pixels[0, 0] = 255
+    for number in range(count):
+        pixels[10:50, 4 + 20 * number : 18 + 20 * number] = 10
+    return pixels
+
+
+def test_every_kind_of_source_gives_the_same_mask(
+    chest_png: Path, chest: np.ndarray, make_dicom: Any, segmenter: Segmenter
+) -> None:
+    expected = segmenter(chest).mask
+    for source in (chest_png, str(chest_png), Radiograph(chest), make_dicom(chest, 12)):
+        np.testing.assert_array_equal(segmenter(source).mask, expected)
+
+
+@pytest.mark.parametrize("source", [None, 3, [[1, 2], [3, 4]], b"bytes", {"pixels": 1}])
+def test_anything_else_is_a_type_error(source: Any, segmenter: Segmenter) -> None:
+    with pytest.raises(TypeError, match=type(source).__name__):
+        segmenter(source)
+
+
+def test_a_dataset_without_an_image_is_an_input_error(segmenter: Segmenter) -> None:
+    with pytest.raises(InputError, match="no image"):
+        segmenter(Dataset())
+
+
+def test_arrays_are_checked_like_files(segmenter: Segmenter) -> None:
+    for array in (np.zeros((64, 64, 3)), np.zeros((64, 64), bool), np.full((64, 64), np.nan), np.zeros((64, 64))):
+        with pytest.raises(InputError):
+            segmenter(array)
+
+
+def test_the_mask_is_bool_of_the_source_size_and_lies_on_the_dark_lungs(
+    chest: np.ndarray, segmenter: Segmenter
+) -> None:
+    result = segmenter(chest)
+    assert isinstance(result, Segmentation)
+    assert result.mask.dtype == bool
+    assert result.mask.shape == chest.shape
+    assert (result.mask != (chest < 1000)).mean() < 0.03
+    assert result.logits.shape == (64, 64)
+    assert result.logits.dtype == np.float32
+    assert result.radiograph.shape == chest.shape
+
+
+def test_area_is_the_share_of_the_image_and_square_millimetres_where_spacing_is_known(
+    chest: np.ndarray, segmenter: Segmenter
+) -> None:
+    unknown = segmenter(chest)
+    assert unknown.lung_area_fraction == pytest.approx(unknown.mask.sum() / chest.size)
+    assert unknown.lung_area_mm2 is None
+    known = segmenter(Radiograph(chest, spacing=(0.5, 0.2)))
+    assert known.lung_area_mm2 == pytest.approx(known.mask.sum() * 0.1)
+
+
+@pytest.mark.parametrize(("count", "flags"), [(1, ("one_lung",)), (2, ()), (3, ())])
+def test_flags_count_the_lungs(count: int, flags: tuple[str, ...], segmenter: Segmenter) -> None:
+    assert segmenter(squares(count)).flags == flags
+
+
+def test_an_image_without_a_dark_region_has_no_lung_and_no_area(segmenter: Segmenter) -> None:
+    pixels = np.full((640, 640), 200, np.uint8)
+    pixels[300, 300] = 0  # one dead pixel vanishes in the average
+    result = segmenter(pixels)
+    assert result.flags == ("no_lung",)
+    assert result.lung_area_fraction == 0
+    assert result.mask.shape == (640, 640)
+
+
+def test_only_the_two_largest_components_are_in_the_mask(segmenter: Segmenter) -> None:
+    pixels = squares(2)
+    pixels[56:60, 30:33] = 10
+    np.testing.assert_array_equal(segmenter(pixels).mask, squares(2) < 100)
+
+
+def test_milliseconds_are_given_for_every_stage(chest_png: Path, segmenter: Segmenter) -> None:
+    times = segmenter(chest_png).milliseconds
+    assert set(times) == STAGES
+    assert all(spent >= 0 for spent in times.values())
+
+
+def test_inference_time_of_a_batch_is_shared_among_its_radiographs(segmenter: Segmenter) -> None:
+    batch = [segmenter.prepare(squares(2))] * 16
+    started = time.perf_counter()
+    inferred = segmenter.infer(batch)
+    spent = 1e3 * (time.perf_counter() - started)
+    assert 0 < sum(one.milliseconds for one in inferred) <= spent
+
+
+# Streams
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 2), (50, None)])
+def test_a_stream_gives_what_calls_give_in_order(batch_size: int, workers: int | None, segmenter: Segmenter) -> None:
+    sources = [squares(count % 3) + np.uint8(count) for count in range(10)]
+    results = list(segmenter.stream(sources, batch_size=batch_size, workers=workers))
+    assert len(results) == 10
+    for source, result in zip(sources, results, strict=True):
+        np.testing.assert_array_equal(result.radiograph.pixels, source)
+        np.testing.assert_array_equal(result.mask, segmenter(source).mask)
+
+
+def test_a_stream_takes_its_sources_lazily(segmenter: Segmenter) -> None:
+    taken = 0
+
+    def sources() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield squares(2)
+
+    stream = segmenter.stream(sources(), workers=2)
+    next(stream)
+    assert taken < 50
+    stream.close()
+
+
+def test_a_stream_raises_the_first_error(segmenter: Segmenter, tmp_path: Path) -> None:
+    stream = segmenter.stream([squares(2), tmp_path / "absent.png", squares(2)])
+    assert next(stream).flags == ()
+    with pytest.raises(InputError, match="No such file"):
+        next(stream)
+
+
+def test_a_stream_returns_errors_in_their_place_if_asked(segmenter: Segmenter, tmp_path: Path) -> None:
+    sources = [squares(2), tmp_path / "absent.png", np.zeros((64, 64)), squares(1)]
+    kinds = [type(result) for result in segmenter.stream(sources, return_errors=True, batch_size=2)]
+    assert kinds == [Segmentation, InputError, InputError, Segmentation]
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": 0}, {"workers": -1}])
+def test_a_stream_refuses_sizes_below_one_at_once(wrong: dict[str, int], segmenter: Segmenter) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        segmenter.stream([squares(2)], **wrong)
+
+
+def test_a_stream_leaves_no_threads(segmenter: Segmenter) -> None:
+    stream = segmenter.stream(squares(2) for _ in range(100))
+    next(stream)
+    stream.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("cxredge-")]
+
+
+def test_the_caller_may_put_its_own_stages_at_both_ends(segmenter: Segmenter) -> None:
+    outcomes = segmenter.process(
+        [1, 2],
+        lambda count: segmenter.prepare(squares(count)),
+        lambda count, prepared, inferred: (count, segmenter.finish(prepared, inferred).flags),
+    )
+    assert list(outcomes) == [(1, ("one_lung",)), (2, ())]
+
+
+# Threads and life time
+
+
+def test_eight_threads_get_the_same_masks_as_one(chest: np.ndarray, segmenter: Segmenter) -> None:
+    sources = [squares(1), squares(2), chest, np.rot90(chest)]
+    expected = [segmenter(source).mask for source in sources]
+    with ThreadPoolExecutor(8) as pool:
+        results = pool.map(lambda number: (number % 4, segmenter(sources[number % 4]).mask), range(64))
+        for number, mask in results:
+            np.testing.assert_array_equal(mask, expected[number])
+
+
+def test_a_closed_segmenter_refuses_to_work(model_file: Path) -> None:
+    segmenter = Segmenter.load(model_file)
+    segmenter.close()
+    with pytest.raises(BackendError, match="closed"):
+        segmenter(squares(2))
+
+
+def test_a_with_block_closes(model_file: Path) -> None:
+    with Segmenter.load(str(model_file), backend="onnxruntime") as segmenter:
+        assert segmenter.backend == "onnxruntime"
+        assert segmenter.contract.name == "darkness"
+    with pytest.raises(BackendError):
+        segmenter(squares(2))
+
+
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"absent\.onnx"):
+        Segmenter.load(tmp_path / "absent.onnx")
