@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxredge.dataset import Case, Dataset, content_hash, load_inputs, load_masks, open_dataset
+from cxredge.audit import audit, require_no_leaks, without_rows, without_shared_patients
+from cxredge.dataset import Case, Dataset, content_hash, load_masks, open_dataset
 from cxredge.errors import ConfigError
+from cxredge.input_cache import cached_inputs
 from cxredge_train.augmentation import Augmentation
 from cxredge_train.config import TrainingConfig
 from cxredge_train.networks import Domain
@@ -27,7 +29,7 @@ class DomainImages:
 
     def __init__(self, cases: Sequence[Case], sizes: set[int], *, labelled: bool) -> None:
         self.cases = tuple(cases)
-        self.images = {size: torch.from_numpy(load_inputs(self.cases, size)) for size in sizes}
+        self.images = {size: torch.from_numpy(cached_inputs(self.cases, size)) for size in sizes}
         self.masks = {size: torch.from_numpy(load_masks(self.cases, size)) for size in sizes} if labelled else {}
 
     def __len__(self) -> int:
@@ -46,8 +48,11 @@ class TrainingData:
         root: folder that holds the data sets that the configuration names.
         config: the run's configuration.
 
+    Training rows of patients who stand in held-out rows too are left out.
+
     Raises:
         ConfigError: the schedule adapts, but there is no INTER data set.
+        DatasetError: a training image is a held-out image too, or near-identical to one.
     """
 
     def __init__(self, root: Path, config: TrainingConfig) -> None:
@@ -59,9 +64,11 @@ class TrainingData:
         self.datasets: list[Dataset] = intra + inter
         size = config.network.input_size
         sizes = {size} | ({schedule.coarse_size} - {0})
-        self.domains = {Domain.INTRA: DomainImages(_split(intra, "train"), sizes, labelled=True)}
+        kept = training_rows(self.datasets, data.leave_out)
+        self.left_out = len(_split(self.datasets, "train")) - len(kept)
+        self.domains = {Domain.INTRA: DomainImages(_among(kept, intra), sizes, labelled=True)}
         if inter:
-            self.domains[Domain.INTER] = DomainImages(_split(inter, "train"), sizes, labelled=False)
+            self.domains[Domain.INTER] = DomainImages(_among(kept, inter), sizes, labelled=False)
         self.validation = DomainImages(_split(intra, "val"), {size}, labelled=True)
         self.config = config
         self.augment = Augmentation(config.augmentation) if config.augmentation.enabled else None
@@ -99,6 +106,23 @@ class TrainingData:
     def content_hash(self) -> str:
         """Hash of the manifests, for the contract."""
         return content_hash(self.datasets)
+
+
+def training_rows(datasets: Sequence[Dataset], leave_out: Sequence[str]) -> list[Case]:
+    """Rows to train on: without those to leave out, and without patients of held-out rows.
+
+    Raises:
+        DatasetError: a row among them is a held-out image too, or near-identical to one.
+    """
+    rows = without_rows(_split(datasets, "train"), leave_out)
+    rows = without_shared_patients(rows, datasets)
+    require_no_leaks(audit(datasets), rows)
+    return list(rows)
+
+
+def _among(rows: Sequence[Case], datasets: Sequence[Dataset]) -> list[Case]:
+    images = {case.image for dataset in datasets for case in dataset.cases}
+    return [case for case in rows if case.image in images]
 
 
 def _split(datasets: Sequence[Dataset], split: str) -> list[Case]:

@@ -39,10 +39,12 @@ class DataConfig:
     Attributes:
         intra: labelled normal radiographs, the domain INTRA.
         inter: unlabelled abnormal radiographs, the domain INTER.
+        leave_out: training rows (``DATASET/NAME``) that are not trained on.
     """
 
     intra: tuple[str, ...] = ("jsrt",)
     inter: tuple[str, ...] = ("cohen", "nih")
+    leave_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
