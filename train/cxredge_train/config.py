@@ -35,6 +35,9 @@ class DataConfig:
     intra: tuple[str, ...] = ("jsrt",)
     inter: tuple[str, ...] = ("cohen", "nih")
 
+    def __post_init__(self) -> None:
+        _require(len(self.intra) > 0, "data.intra", "must name at least one data set")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -51,7 +54,8 @@ class LossConfig:
     class_weights: tuple[float, float] = (0.7, 1.0)
 
     def __post_init__(self) -> None:
-        _require(self.lambda_seg >= 0 and self.lambda_style >= 0, "losses.lambda_*", "must not be negative")
+        _require(self.lambda_seg >= 0, "losses.lambda_seg", "must not be negative")
+        _require(self.lambda_style >= 0, "losses.lambda_style", "must not be negative")
         _require(min(self.class_weights) > 0, "losses.class_weights", "must be positive")
 
 
@@ -77,6 +81,7 @@ class OptimiserConfig:
         _require(self.learning_rate > 0, "optimiser.learning_rate", "must be positive")
         _require(self.code_learning_rate > 0, "optimiser.code_learning_rate", "must be positive")
         _require(all(0 <= beta < 1 for beta in self.betas), "optimiser.betas", "must be in [0, 1)")
+        _require(self.weight_decay >= 0, "optimiser.weight_decay", "must not be negative")
         _require(0 <= self.ema_decay < 1, "optimiser.ema_decay", "must be in [0, 1)")
 
 
@@ -153,6 +158,15 @@ class AugmentationConfig:
     noise: float = 0.2
     occlusion: float = 0.3
 
+    def __post_init__(self) -> None:
+        for name in ("flip", "opacity", "illumination", "equalisation", "blur", "occlusion", "translation"):
+            _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", "must be in [0, 1]")
+        for name in ("rotation", "shear", "noise"):
+            _require(getattr(self, name) >= 0, f"augmentation.{name}", "must not be negative")
+        for name in ("scale", "gamma"):
+            low, high = getattr(self, name)
+            _require(0 < low <= high, f"augmentation.{name}", "must be two positive values, the smaller first")
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -171,6 +185,7 @@ class RunConfig:
     save_every: int = 500
 
     def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, "run.seed", "must be in [0, 2**32)")
         _require(self.validate_every > 0, "run.validate_every", "must be positive")
         _require(self.save_every > 0, "run.save_every", "must be positive")
 

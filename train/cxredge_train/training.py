@@ -22,7 +22,7 @@ from cxredge.postprocessing import lung_mask
 from cxredge.scoring import dice
 from cxredge_train.augmentation import Augmentation
 from cxredge_train.batches import LabelledImages, TrainingData, input_size
-from cxredge_train.checkpoint import CONFIG, resume, save_checkpoint
+from cxredge_train.checkpoint import STATE, WEIGHTS, resume, save_checkpoint
 from cxredge_train.config import TrainingConfig
 from cxredge_train.framework import TrainingState, set_learning_rates
 from cxredge_train.losses import supervised_losses, supervised_total
@@ -78,7 +78,7 @@ def train(
     """
     started = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    exists = (folder / CONFIG).is_file()
+    exists = (folder / STATE).is_file() or (folder / WEIGHTS).is_file()
     if exists and not continue_run:
         raise CheckpointError(f"{folder}: holds a checkpoint already; continue it with --resume, or choose another")
     data = TrainingData(data_root, config)
@@ -130,7 +130,7 @@ def source_commit() -> str | None:
 
 def seed_iteration(seed: int, iteration: int) -> None:
     """Seed torch for one iteration, so that a resumed run draws what an uninterrupted one would."""
-    torch.manual_seed((seed << 32) + iteration)
+    torch.manual_seed(int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0]))
 
 
 def supervised_step(state: TrainingState, images: Tensor, masks: Tensor, config: TrainingConfig) -> dict[str, float]:
@@ -144,7 +144,7 @@ def supervised_step(state: TrainingState, images: Tensor, masks: Tensor, config:
         total = supervised_total(losses, config.losses)
     if not torch.isfinite(total):
         raise CxredgeError(
-            f"the loss is {float(total)} at iteration {state.iteration}; try a lower optimiser.learning_rate, "
+            f"the loss is {total.item()} at iteration {state.iteration}; try a lower optimiser.learning_rate, "
             'or run.precision = "fp32"; the last save is intact'
         )
     names = ("generator", "code_generators", "style_encoder")
