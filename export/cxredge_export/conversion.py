@@ -54,6 +54,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
         model, same = onnxsim.simplify(model)
         if not same:
             raise ModelError("onnxsim changed the network's output")
+    model.ClearField("metadata_props")
     for node in model.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")

@@ -59,7 +59,7 @@ def constant_norm(norm: SwitchedNorm, code: Tensor) -> nn.InstanceNorm2d:
     """The AdaIN of ``norm`` at ``code`` ``(16,)`` as an instance norm with constant affine."""
     with torch.no_grad():
         scale, shift = norm.adaptive.affine(code[None])
-        constant = nn.InstanceNorm2d(scale.shape[1], affine=True)
+        constant = nn.InstanceNorm2d(scale.shape[1], affine=True, device=scale.device, dtype=scale.dtype)
         constant.weight.copy_(scale[0])
         constant.bias.copy_(shift[0])
     return constant

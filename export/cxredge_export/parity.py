@@ -56,13 +56,15 @@ def measure_parity(
         radiographs: what to compare on, at least one.
         size: side of the network's input.
     """
+    if not radiographs:
+        raise ParityError("parity needs at least one radiograph; nothing was written")
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     largest, flipped = 0.0, 0
     for radiograph in radiographs:
         image = network_input(radiograph, size)[None, None]
         (found,) = session.run(None, {session.get_inputs()[0].name: image})
         wanted = lung_logit(generator, codes, image)
-        largest = max(largest, float(np.abs(found - wanted).max()))
+        largest = float(np.maximum(largest, np.abs(found - wanted).max()))
         flipped += int(((found > 0) != (wanted > 0)).sum())
     return Parity(len(radiographs), largest, len(radiographs) * size * size, flipped)
 

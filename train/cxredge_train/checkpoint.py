@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from cxredge.errors import CheckpointError
@@ -49,7 +49,7 @@ def save_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState, 
         "config_sha256": config.content_hash(),
         "facts": json.dumps(facts),
     }
-    _replace(folder / WEIGHTS, lambda path: save_file(weights(state), path, metadata))
+    _replace(folder / WEIGHTS, lambda path: path.write_bytes(safetensors_bytes(weights(state), metadata)))
 
 
 def _replace(path: Path, write: Any) -> None:
@@ -87,7 +87,17 @@ def resume(folder: Path, config: TrainingConfig, state: TrainingState) -> dict[s
         content = torch.load(path, map_location="cpu", weights_only=True)
         state.load_state_dict(content)
         facts: dict[str, Any] = content["facts"]
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     return facts
 
@@ -136,12 +146,14 @@ def load_trained(folder: Path) -> Trained:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if int(metadata["format"]) != FORMAT:
+                raise CheckpointError(f"{path}: has format {metadata['format']}, this cxredge reads {FORMAT}")
             tensors = {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
             self_code, adaptation_code = file.get_tensor(SELF_CODE), file.get_tensor(ADAPTATION_CODE)
         generator = Generator(config.network)
         generator.load_state_dict(tensors)
         facts = {**json.loads(metadata["facts"]), "iteration": int(metadata["iteration"])}
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     return Trained(generator.eval(), config, facts, self_code, adaptation_code)
 

@@ -46,6 +46,9 @@ class DataConfig:
     inter: tuple[str, ...] = ("cohen", "nih")
     leave_out: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _require(len(self.intra) > 0, "data.intra", "must name at least one data set")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -129,6 +132,7 @@ class OptimiserConfig:
         _require(self.learning_rate > 0, "optimiser.learning_rate", "must be positive")
         _require(self.code_learning_rate > 0, "optimiser.code_learning_rate", "must be positive")
         _require(all(0 <= beta < 1 for beta in self.betas), "optimiser.betas", "must be in [0, 1)")
+        _require(self.weight_decay >= 0, "optimiser.weight_decay", "must not be negative")
         _require(0 <= self.ema_decay < 1, "optimiser.ema_decay", "must be in [0, 1)")
 
 
@@ -233,6 +237,15 @@ class AugmentationConfig:
     occlusion: float = 0.3
     clean_teacher: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("flip", "opacity", "illumination", "equalisation", "blur", "occlusion", "translation"):
+            _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", "must be in [0, 1]")
+        for name in ("rotation", "shear", "noise"):
+            _require(getattr(self, name) >= 0, f"augmentation.{name}", "must not be negative")
+        for name in ("scale", "gamma"):
+            low, high = getattr(self, name)
+            _require(0 < low <= high, f"augmentation.{name}", "must be two positive values, the smaller first")
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -255,6 +268,7 @@ class RunConfig:
     collapse_below: float = 0.01
 
     def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, "run.seed", "must be in [0, 2**32)")
         _require(self.validate_every > 0, "run.validate_every", "must be positive")
         _require(self.save_every > 0, "run.save_every", "must be positive")
 

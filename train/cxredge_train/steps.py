@@ -251,7 +251,7 @@ def require_finite(loss: Tensor, terms: Terms, state: TrainingState) -> None:
     if not torch.isfinite(loss):
         values = ", ".join(f"{name} {float(term.detach()):.3g}" for name, term in terms.items())
         raise CxredgeError(
-            f"the loss is {float(loss)} at iteration {state.iteration} ({values}); try a lower "
+            f"the loss is {loss.item()} at iteration {state.iteration} ({values}); try a lower "
             'optimiser.learning_rate, or run.precision = "fp32"; the last save is intact'
         )
 

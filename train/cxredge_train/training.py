@@ -10,18 +10,20 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from cxredge.errors import CheckpointError, CxredgeError
 from cxredge_train.batches import TrainingData, input_size
-from cxredge_train.checkpoint import CONFIG, resume, save_checkpoint, start_from
+from cxredge_train.checkpoint import STATE, WEIGHTS, resume, save_checkpoint, start_from
 from cxredge_train.config import Stage, TrainingConfig
 from cxredge_train.framework import TrainingState, set_learning_rates
 from cxredge_train.monitoring import Monitor
@@ -88,43 +90,40 @@ def train(
     facts = start_or_resume(config, state, folder, continue_run, init)
     facts |= {"data_sha256": data.content_hash(), "commit": source_commit()}
     seconds_before = float(facts.get("seconds", 0.0))
-    monitor = Monitor(folder, state.iteration) if fabric.is_global_zero else None
+    with Monitor(folder, state.iteration) if fabric.is_global_zero else nullcontext() as monitor:
+        while state.iteration < config.schedule.iterations:
+            tick = time.monotonic()
+            stage, share = config.schedule.stage(state.iteration)
+            if stage is Stage.DISTILLATION and share == 0 and config.schedule.warm_start_self:
+                state.start_self_from_seg()
+            seed_iteration(config.run.seed, state.iteration, stream=0)
+            task = draw_task(stage, config.tasks)
+            size = input_size(config, state.iteration)
+            seed_iteration(config.run.seed, state.iteration, stream=1 + fabric.global_rank)
+            batches = data.batches(task, state.iteration, size, fabric.device, fabric.global_rank, fabric.world_size)
+            set_learning_rates(state, config)
+            terms = train_task(state, task, stage, batches, config)
+            require_balance(state, task, terms, config)
+            state.update_averages()
+            state.iteration += 1
+            seconds = time.monotonic() - tick
 
-    while state.iteration < config.schedule.iterations:
-        tick = time.monotonic()
-        stage, share = config.schedule.stage(state.iteration)
-        if stage is Stage.DISTILLATION and share == 0 and config.schedule.warm_start_self:
-            state.start_self_from_seg()
-        seed_iteration(config.run.seed, state.iteration)
-        task = draw_task(stage, config.tasks)
-        size = input_size(config, state.iteration)
-        seed_iteration(config.run.seed, state.iteration, fabric.global_rank)
-        batches = data.batches(task, state.iteration, size, fabric.device, fabric.global_rank, fabric.world_size)
-        set_learning_rates(state, config)
-        terms = train_task(state, task, stage, batches, config)
-        require_balance(state, task, terms, config)
-        state.update_averages()
-        state.iteration += 1
-        seconds = time.monotonic() - tick
-
-        last = state.iteration == config.schedule.iterations
-        late = max_minutes is not None and time.monotonic() - started > 60 * max_minutes
-        stopping = bool(fabric.broadcast(stop() or late))
-        found = None
-        if monitor is not None:
-            if last or state.iteration % config.run.validate_every == 0:
-                found = validate(state, data, config, monitor.folder)
-                facts["validation"] = found.dice
-            images = len(batches) * config.schedule.batch_size * fabric.world_size
-            monitor.log(state, task, terms, seconds, images / seconds, found)
-            report(Progress(state.iteration, config.schedule.iterations, stage, terms, images / seconds, found))
-            if last or stopping or state.iteration % config.run.save_every == 0:
-                facts["seconds"] = seconds_before + time.monotonic() - started
-                save_checkpoint(folder, config, state, facts)
-        if stopping:
-            break
-    if monitor is not None:
-        monitor.close()
+            last = state.iteration == config.schedule.iterations
+            late = max_minutes is not None and time.monotonic() - started > 60 * max_minutes
+            stopping = bool(fabric.broadcast(stop() or late))
+            found = None
+            if monitor is not None:
+                if last or state.iteration % config.run.validate_every == 0:
+                    found = validate(state, data, config, monitor.folder)
+                    facts["validation"] = found.dice
+                images = len(batches) * config.schedule.batch_size * fabric.world_size
+                monitor.log(state, task, terms, seconds, images / seconds, found)
+                report(Progress(state.iteration, config.schedule.iterations, stage, terms, images / seconds, found))
+                if last or stopping or state.iteration % config.run.save_every == 0:
+                    facts["seconds"] = seconds_before + time.monotonic() - started
+                    save_checkpoint(folder, config, state, facts)
+            if stopping:
+                break
     finished = state.iteration >= config.schedule.iterations
     return Outcome(state.iteration, finished, facts.get("validation", {}))
 
@@ -154,7 +153,7 @@ def start_or_resume(
     config: TrainingConfig, state: TrainingState, folder: Path, continue_run: bool, init: Path | None
 ) -> dict[str, Any]:
     """Restore the checkpoint in ``folder``, or start a new run; returns the facts so far."""
-    if not (folder / CONFIG).is_file():
+    if not ((folder / STATE).is_file() or (folder / WEIGHTS).is_file()):
         if init is not None:
             start_from(init, state)
         return {"init": None if init is None else init.name}
@@ -186,6 +185,9 @@ def source_commit() -> str | None:
         return None
 
 
-def seed_iteration(seed: int, iteration: int, rank: int = 0) -> None:
-    """Seed torch for one iteration, so that a resumed run draws what an uninterrupted one would."""
-    torch.manual_seed((seed << 32) + (rank << 28) + iteration)
+def seed_iteration(seed: int, iteration: int, stream: int) -> None:
+    """Seed torch for one iteration, so that a resumed run draws what an uninterrupted one would.
+
+    Stream 0 is for what all devices draw alike, stream 1 + rank for each device's own draws.
+    """
+    torch.manual_seed(int(np.random.SeedSequence([seed, iteration, stream]).generate_state(1)[0]))

@@ -1,0 +1,198 @@
+"""From a checkpoint to a model file that the runtime takes, and never to a file that differs from it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import numpy_helper
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from cxredge import Segmenter
+from cxredge.cli import main
+from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
+from cxredge.errors import CheckpointError, ParityError
+from cxredge.postprocessing import lung_mask
+from cxredge.preprocessing import network_input
+from cxredge.radiograph import Radiograph
+from cxredge_export import export
+from cxredge_export.export import export_model
+from cxredge_export.parity import lung_logit
+from cxredge_train.checkpoint import load_generator
+from cxredge_train.networks import a_seg
+
+
+@pytest.fixture(scope="module")
+def exported(
+    checkpoint: Path, radiographs: list[Radiograph], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Contract]:
+    path = tmp_path_factory.mktemp("exported") / "tiny-model.onnx"
+    return path, export_model(checkpoint, path, radiographs, measured={"datasets": {"made": {"dice": 0.5}}})
+
+
+def test_the_contract_says_what_the_model_is_and_where_it_is_from(
+    exported: tuple[Path, Contract], checkpoint: Path
+) -> None:
+    contract = exported[1]
+    _, config, facts = load_generator(checkpoint)
+    assert (contract.name, contract.width, contract.input_size) == ("tiny-model", 2, 32)
+    assert (contract.code, contract.precision, contract.folds) == ("a_seg", "fp32", ("adain",))
+    assert contract.provenance == {
+        "config": "tiny",
+        "config_sha256": config.content_hash(),
+        "data_sha256": facts["data_sha256"],
+        "data": ["lungs"],
+        "augmentation": False,
+        "commit": facts["commit"],
+        "iterations": 12,
+        "training_seconds": round(facts["seconds"]),
+        "validation_dice": facts["validation_dice"],
+    }
+    assert contract.parity["images"] == 2
+    assert contract.parity["flipped_pixels"] == 0
+    assert contract.measured == {"datasets": {"made": {"dice": 0.5}}}
+    assert contract.input_statistics is None
+    assert contract.flag_thresholds is None
+    assert "Research" in contract.licence
+
+
+def test_the_contract_in_the_file_is_the_one_that_was_returned(exported: tuple[Path, Contract]) -> None:
+    path, contract = exported
+    props = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    assert parse_contract(props[CONTRACT_KEY]) == contract
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_file_names_no_folder_of_the_machine_that_made_it(
+    exported: tuple[Path, Contract], checkpoint: Path
+) -> None:
+    content = exported[0].read_bytes()
+    for word in ("/root", "/work", "/home", str(checkpoint.parent), "site-packages"):
+        assert word.encode() not in content
+
+
+def test_the_runtime_loads_the_file_and_segments_as_the_checkpoint_does(
+    exported: tuple[Path, Contract], checkpoint: Path, radiographs: list[Radiograph]
+) -> None:
+    path, contract = exported
+    generator, _, _ = load_generator(checkpoint)
+    with Segmenter.load(path) as segmenter:
+        assert segmenter.contract == contract
+        for radiograph in radiographs:
+            result = segmenter(radiograph)
+            logits = lung_logit(generator, a_seg(), network_input(radiograph, 32)[None, None])[0, 0]
+            np.testing.assert_allclose(result.logits, logits, atol=1e-3)
+            assert result.mask.shape == radiograph.pixels.shape
+            assert (result.mask == lung_mask(logits, radiograph.pixels.shape)).mean() > 0.999
+
+
+@pytest.fixture
+def conversion_spoilt_by(exported: tuple[Path, Contract], monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Makes the conversion, which takes seconds, give its earlier result with a number added to a weight."""
+
+    def spoil(change: float) -> None:
+        model = onnx.load(exported[0])
+        tensor = max(model.graph.initializer, key=lambda one: math.prod(one.dims))
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(change), tensor.name))
+        monkeypatch.setattr(export, "to_onnx", lambda network, size: model)
+
+    return spoil
+
+
+def test_name_and_licence_can_be_given(
+    checkpoint: Path,
+    radiographs: list[Radiograph],
+    tmp_path: Path,
+    conversion_spoilt_by: Callable[[float], None],
+) -> None:
+    conversion_spoilt_by(0)
+    contract = export_model(checkpoint, tmp_path / "m.onnx", radiographs, name="mine", licence="own terms")
+    assert (contract.name, contract.licence, contract.measured) == ("mine", "own terms", {})
+    with Segmenter.load(tmp_path / "m.onnx") as segmenter:
+        assert segmenter.contract == contract
+
+
+def test_a_model_that_differs_from_its_checkpoint_is_not_written(
+    checkpoint: Path,
+    radiographs: list[Radiograph],
+    tmp_path: Path,
+    conversion_spoilt_by: Callable[[float], None],
+) -> None:
+    conversion_spoilt_by(0.2)
+    (tmp_path / "there.onnx").write_bytes(b"an older model")
+    for name in ("there.onnx", "new.onnx"):
+        with pytest.raises(ParityError, match="nothing was written"):
+            export_model(checkpoint, tmp_path / name, radiographs)
+    assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
+    assert (tmp_path / "there.onnx").read_bytes() == b"an older model"
+
+
+def test_a_parity_check_on_nothing_writes_no_model(
+    checkpoint: Path, tmp_path: Path, conversion_spoilt_by: Callable[[float], None]
+) -> None:
+    conversion_spoilt_by(0.2)
+    with pytest.raises((ParityError, ValueError)):
+        export_model(checkpoint, tmp_path / "model.onnx", [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_whose_weights_are_not_numbers_is_not_exported(
+    checkpoint: Path,
+    radiographs: list[Radiograph],
+    tmp_path: Path,
+    conversion_spoilt_by: Callable[[float], None],
+) -> None:
+    broken = tmp_path / "checkpoint"
+    broken.mkdir()
+    shutil.copy(checkpoint / "config.toml", broken)
+    with safe_open(checkpoint / "weights.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(checkpoint / "weights.safetensors")
+    tensors["average.generator.mask_head.2.bias"].fill_(math.nan)
+    save_file(tensors, broken / "weights.safetensors", metadata)
+    conversion_spoilt_by(math.nan)  # as the conversion of such weights is
+    with pytest.raises((ParityError, CheckpointError)):
+        export_model(broken, tmp_path / "model.onnx", radiographs)
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, radiographs: list[Radiograph]) -> None:
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        export_model(tmp_path, tmp_path / "model.onnx", radiographs)
+
+
+def test_the_command_exports_and_says_how_close_it_is(
+    checkpoint: Path, tmp_path: Path, conversion_spoilt_by: Callable[[float], None]
+) -> None:
+    conversion_spoilt_by(0)
+    measured = tmp_path / "measured.json"
+    measured.write_text(json.dumps({"datasets": {"jsrt": {"dice": 0.97}}, "seconds": 3}))
+    output = tmp_path / "model.onnx"
+    run = CliRunner().invoke(main, ["export", str(checkpoint), "-o", str(output), "--measured", str(measured)])
+    assert run.exit_code == 0, run.output
+    assert (
+        f"{output}: model, width 2, code a_seg, fp32; parity on 8 images: 0 of 8192 mask pixels flipped" in run.output
+    )
+    with Segmenter.load(output) as segmenter:
+        assert segmenter.contract.measured == {"datasets": {"jsrt": {"dice": 0.97}}}
+
+
+def test_mistakes_on_the_command_line_are_one_clear_line(checkpoint: Path, tmp_path: Path) -> None:
+    output = str(tmp_path / "model.onnx")
+    run = CliRunner().invoke(main, ["export", str(tmp_path), "-o", output])
+    assert (run.exit_code, run.output) == (1, f"cxredge: {tmp_path}: is not a checkpoint (no config.toml)\n")
+    (tmp_path / "figures.json").write_text("{}")
+    run = CliRunner().invoke(
+        main, ["export", str(checkpoint), "-o", output, "--measured", str(tmp_path / "figures.json")]
+    )
+    assert run.exit_code == 1
+    assert "figures.json: is not a file of 'cxredge evaluate --json'" in run.output
+    assert not Path(output).exists()
