@@ -49,12 +49,10 @@ def clean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def largest_components(mask: NDArray[np.bool_], count: int = LUNGS) -> NDArray[np.bool_]:
     """Keep the ``count`` connected components of ``mask`` with the largest areas."""
-    components, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=CONNECTIVITY, ltype=cv2.CV_32S
-    )
+    components, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=CONNECTIVITY, ltype=cv2.CV_32S)
     if components - 1 <= count:
         return mask
-    areas = stats[1:, cv2.CC_STAT_AREA]
+    areas = np.bincount(labels.ravel())[1:]
     kept = 1 + np.argsort(-areas, kind="stable")[:count]
     return np.isin(labels, kept)
 
