@@ -74,7 +74,8 @@ def test_the_device_imports_none_of_the_others_at_module_level() -> None:
 
 def test_only_the_command_line_of_the_device_calls_the_others_at_all() -> None:
     wrong = offenders("cxredge", set(OURS - {"cxredge"}), everywhere=True)
-    assert [line for line in wrong if not line.startswith("cxredge/cli/")] == []
+    lazy = ("cxredge/cli/", "cxredge/backends/__init__.py")
+    assert [line for line in wrong if not line.startswith(lazy)] == []
 
 
 def test_modules_that_import_cxredge_load_stay_light() -> None:

@@ -12,7 +12,10 @@ from cxredge.backends import BACKENDS
 from cxredge.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cxredge.backends import BackendName, InferencePath
+    from cxredge.dataset import Dataset
     from cxredge.evaluation import Summary
     from cxredge.shift import Level
 
@@ -63,32 +66,75 @@ def command(
     """
     from cxredge.dataset import open_dataset
     from cxredge.evaluation import DEFAULT_SPLITS, evaluate
+    from cxredge.failures import failure_table
     from cxredge.results import write_atomically
     from cxredge.segmenter import Segmenter
 
     chosen = None if str(model) == "bundled" else model
     opened = [open_dataset(folder) for folder in datasets]
+    scored = [data for data in opened if figures is None or any(case.mask or case.infection for case in data.cases)]
     with Segmenter.load(chosen, backend=backend, threads=1, path=path) as segmenter:
-        summaries = [evaluate(segmenter, data, splits or DEFAULT_SPLITS, level) for data in opened for level in levels]
+        summaries = [evaluate(segmenter, data, splits or DEFAULT_SPLITS, level) for data in scored for level in levels]
         contract = segmenter.contract
     content = {
         "model": contract.name,
         "code": contract.code,
         "path": path,
-        "datasets": [summary.to_dict() for summary in summaries],
+        "datasets": [{**summary.to_dict(), "failures": failure_table(summary)} for summary in summaries],
     }
     print_scores(summaries)
+    print_failures(summaries)
     if published:
         print_published()
     if json_file is not None:
         write_atomically(json_file, json.dumps(content, indent=2).encode())
     if figures is not None:
-        try:
-            from cxredge.figures import draw_figures
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("drawing figures", "evaluate") from error
-        for file in draw_figures(summaries, figures):
+        for file in draw(chosen, opened, summaries, splits or DEFAULT_SPLITS, levels, figures):
             click.echo(file)
+
+
+def draw(
+    model: Path | None,
+    datasets: list[Dataset],
+    summaries: list[Summary],
+    splits: tuple[str, ...],
+    levels: tuple[Level, ...],
+    folder: Path,
+) -> Iterator[Path]:
+    """Draw the scores, and the adaptation of a checkpoint that has adapted; yields the files."""
+    try:
+        from cxredge.figures import draw_figures
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("drawing figures", "evaluate") from error
+    yield from draw_figures(summaries, folder)
+    if model is not None and model.is_dir():
+        from cxredge_train.adaptation_report import draw_adaptation
+        from cxredge_train.checkpoint import load_trained
+
+        if load_trained(model).adapted:
+            for data in datasets:
+                for level in levels:
+                    yield from draw_adaptation(model, data, folder, splits, level)
+
+
+def print_failures(summaries: list[Summary]) -> None:
+    """Print the names of the poor cases by category, if there are any."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from cxredge.evaluation import POOR_DICE
+    from cxredge.failures import POOR_TPR, failure_table
+
+    table = Table(title=f"poor cases: Dice < {POOR_DICE} or TPR inside the lung < {POOR_TPR}", title_justify="left")
+    for title in ("data set", "shift", "failure", "cases"):
+        table.add_column(title)
+    for summary in summaries:
+        for category, names in failure_table(summary).items():
+            found = f"{len(names)}: {escape(', '.join(names))}"
+            table.add_row(escape(summary.dataset), summary.level, category.replace("_", " "), found)
+    if table.row_count:
+        Console().print(table)
 
 
 def print_scores(summaries: list[Summary]) -> None:

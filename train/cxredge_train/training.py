@@ -29,7 +29,7 @@ from cxredge_train.framework import TrainingState, set_learning_rates
 from cxredge_train.monitoring import Monitor
 from cxredge_train.steps import train_task
 from cxredge_train.tasks import Task, draw_task
-from cxredge_train.validation import Validation, validate
+from cxredge_train.validation import Validation, refresh_adaptation_code, validate
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ def train(
                 monitor.log(state, task, terms, seconds, images / seconds, found)
                 report(Progress(state.iteration, config.schedule.iterations, stage, terms, images / seconds, found))
                 if last or stopping or state.iteration % config.run.save_every == 0:
+                    if stage is not Stage.SUPERVISED and found is None:
+                        refresh_adaptation_code(state, data, config.network.input_size)
                     facts["seconds"] = seconds_before + time.monotonic() - started
                     save_checkpoint(folder, config, state, facts)
             if stopping:

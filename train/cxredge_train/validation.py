@@ -44,7 +44,7 @@ def validate(state: TrainingState, data: TrainingData, config: TrainingConfig, f
     size = config.network.input_size
     stage, _ = config.schedule.stage(state.iteration - 1)
     if stage is not Stage.SUPERVISED:
-        state.adaptation_code = mean_style(state.style_average, data.domains[Domain.INTRA].images[size], state.device)
+        refresh_adaptation_code(state, data, size)
     paths: dict[str, Codes] = {"a_seg": a_seg()}
     if stage is Stage.DISTILLATION:
         paths["a_self"] = a_self(state.self_code()[None])
@@ -56,6 +56,12 @@ def validate(state: TrainingState, data: TrainingData, config: TrainingConfig, f
     (folder / "samples").mkdir(exist_ok=True)
     cv2.imwrite(str(folder / "samples" / "latest.png"), panel(state, data, stage, size))
     return Validation(scores)
+
+
+@torch.no_grad()
+def refresh_adaptation_code(state: TrainingState, data: TrainingData, size: int) -> None:
+    """Set the state's a_da^X from the averaged S as it is now (method, section 5)."""
+    state.adaptation_code = mean_style(state.style_average, data.domains[Domain.INTRA].images[size], state.device)
 
 
 def mean_style(style_encoder: StyleEncoder, images: Tensor, device: torch.device) -> Tensor:
