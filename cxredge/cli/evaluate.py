@@ -148,6 +148,7 @@ def print_scores(summaries: list[Summary]) -> None:
     table = Table(title="mean ± sd (minimum)", title_justify="left")
     table.add_column("data set")
     table.add_column("shift")
+    table.add_column("cases", justify="right")
     titles = {DICE: "Dice", IOU: "IoU", HD95: "HD95 px", TPR: "TPR", TPR_INSIDE: "TPR inside the lung"}
     for title in (*titles.values(), f"Dice < {POOR_DICE}"):
         table.add_column(title, justify="right")
@@ -158,7 +159,11 @@ def print_scores(summaries: list[Summary]) -> None:
             cells.append(f"{values.mean():.3f} ± {values.std():.3f} ({values.min():.3f})" if len(values) else "–")
         poor = summary.values(DICE) < POOR_DICE
         table.add_row(
-            escape(summary.dataset), summary.level, *cells, f"{poor.sum()} of {len(poor)}" if len(poor) else "–"
+            escape(summary.dataset),
+            summary.level,
+            str(len(summary.scores)),
+            *cells,
+            f"{poor.sum()} of {len(poor)}" if len(poor) else "–",
         )
     console = Console()
     Console(width=max(console.width, 130)).print(table)

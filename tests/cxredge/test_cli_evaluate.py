@@ -40,22 +40,23 @@ def evaluate(*arguments: str | Path) -> Result:
 def test_figures_are_printed_by_data_set(dataset: Path, model_file: Path) -> None:
     result = evaluate(model_file, dataset)
     assert result.exit_code == 0, result.output
-    (row,) = (line for line in result.stdout.splitlines() if "made" in line)
-    assert "0.6667 ± 0.0000 (0.667; 1)" in row
-    assert "0.5000 ± 0.0000 (0.500; 1)" in row
-    assert "1.0000 ± 0.0000 (1.000; 1)" in row
+    row = next(line for line in result.stdout.splitlines() if "made" in line)
+    assert "0.667 ± 0.000 (0.667)" in row
+    assert "0.500 ± 0.000 (0.500)" in row
+    assert "1.000 ± 0.000 (1.000)" in row
+    assert "1 of 1" in row
 
 
 def test_splits_can_be_chosen_and_missing_measures_are_dashes(dataset: Path, model_file: Path) -> None:
     (row,) = (line for line in evaluate(model_file, dataset, "--split", "val").stdout.splitlines() if "made" in line)
-    assert "1.0000" in row
+    assert "1.000" in row
     assert row.count("–") == 2
-    (row,) = (
+    row = next(
         line
         for line in evaluate(model_file, dataset, "--split", "val", "--split", "test").stdout.splitlines()
         if "made" in line
     )
-    assert "0.8333 ± 0.1667 (0.667; 2)" in row
+    assert "0.833 ± 0.167 (0.667)" in row
 
 
 def test_figures_are_written_as_json(dataset: Path, model_file: Path, tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_figures_are_written_as_json(dataset: Path, model_file: Path, tmp_path: 
     assert content["model"] == "darkness"
     (scores,) = content["datasets"]
     assert scores["dataset"] == "made"
-    assert scores["dice"] == {"count": 1, "mean": 0.66667, "sd": 0.0, "min": 0.66667}
+    assert scores["dice"]["mean"] == scores["dice"]["min"] == 0.66667
     assert scores["tpr"]["mean"] == 0.5
     assert scores["tpr_inside_lung"]["mean"] == 1.0
 
@@ -103,3 +104,22 @@ def test_wrong_usage_is_exit_code_2(model_file: Path) -> None:
 
 def test_bundled_is_the_name_of_the_bundled_model(dataset: Path) -> None:
     assert evaluate("bundled", dataset).exit_code == 0
+
+
+def test_shifts_are_scored_one_after_another(dataset: Path, model_file: Path) -> None:
+    result = evaluate(model_file, dataset, "--shift", "harsh,none", "--published")
+    rows = [line for line in result.stdout.splitlines() if "made" in line and "±" in line]
+    assert ["none" in rows[0], "harsh" in rows[1]] == [True, True]
+    assert "lungVAE" in result.stdout
+
+
+def test_an_unknown_shift_is_wrong_usage(dataset: Path, model_file: Path) -> None:
+    result = evaluate(model_file, dataset, "--shift", "none,brutal")
+    assert result.exit_code == 2
+    assert "brutal" in result.stderr
+
+
+def test_an_exported_model_has_no_indirect_path(dataset: Path, model_file: Path) -> None:
+    result = evaluate(model_file, dataset, "--path", "indirect")
+    assert result.exit_code == 1
+    assert "direct path only" in result.stderr

@@ -49,9 +49,12 @@ def test_dice_and_true_positive_ratios_by_hand(tmp_path: Path, segmenter: Segmen
     abnormality = boxes((40, 5, 60, 25))  # 400 pixels, rows 40 to 60: 200 predicted, and these 200 are the truth's
     add_case(tmp_path, "a", truth, abnormality)
     (score,) = evaluate(segmenter, open_dataset(manifest(tmp_path, "a,test,1,1"))).scores
-    assert score.name == "a"
+    assert score.case.name == "a"
+    np.testing.assert_array_equal(score.mask, PREDICTED)
     assert score.measures == {
         "dice": pytest.approx(2 / 3),
+        "iou": pytest.approx(1 / 2),
+        "hd95_pixels": pytest.approx(30.0),
         "tpr": pytest.approx(0.5),
         "tpr_inside_lung": pytest.approx(1.0),
     }
@@ -76,7 +79,7 @@ def test_a_row_that_lacks_a_lung_is_not_scored_by_lungs(tmp_path: Path, segmente
 def test_an_empty_abnormality_is_not_scored(tmp_path: Path, segmenter: Segmenter) -> None:
     add_case(tmp_path, "a", PREDICTED, boxes())
     (score,) = evaluate(segmenter, open_dataset(manifest(tmp_path, "a,test,1,1"))).scores
-    assert score.measures == {"dice": 1.0}
+    assert score.measures == {"dice": 1.0, "iou": 1.0, "hd95_pixels": 0.0}
 
 
 def test_summary_gives_count_mean_deviation_and_minimum(tmp_path: Path, segmenter: Segmenter) -> None:
@@ -86,8 +89,11 @@ def test_summary_gives_count_mean_deviation_and_minimum(tmp_path: Path, segmente
     summary = evaluate(segmenter, open_dataset(manifest(tmp_path, "a,test,1,1", "b,external-test,1,1", "c,test,1,1")))
     content = summary.to_dict()
     assert content["dataset"] == tmp_path.name
-    assert content["dice"] == {"count": 2, "mean": 0.83333, "sd": 0.16667, "min": 0.66667}
-    assert content["tpr"] == {"count": 1, "mean": 0.5, "sd": 0.0, "min": 0.5}
+    assert content["shift"] == "none"
+    expected = {"count": 2, "mean": 0.83333, "sd": 0.16667, "min": 0.66667, "max": 1.0, "mean_95": [0.66667, 1.0]}
+    assert content["dice"] == expected
+    assert content["tpr"]["count"] == 1
+    assert content["share_below_dice_0.8"] == 0.5
     assert "tpr_inside_lung" not in content
 
 
@@ -95,8 +101,8 @@ def test_only_the_asked_splits_are_scored(tmp_path: Path, segmenter: Segmenter) 
     for name in "abc":
         add_case(tmp_path, name, PREDICTED)
     dataset = open_dataset(manifest(tmp_path, "a,train,1,1", "b,val,1,1", "c,test,1,1"))
-    assert [score.name for score in evaluate(segmenter, dataset).scores] == ["c"]
-    assert [score.name for score in evaluate(segmenter, dataset, ("train", "val")).scores] == ["a", "b"]
+    assert [score.case.name for score in evaluate(segmenter, dataset).scores] == ["c"]
+    assert [score.case.name for score in evaluate(segmenter, dataset, ("train", "val")).scores] == ["a", "b"]
 
 
 def test_a_data_set_without_labels_cannot_be_scored(tmp_path: Path, segmenter: Segmenter) -> None:
