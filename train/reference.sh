@@ -16,4 +16,4 @@ for config in edge-augmented edge-finish edge-self; do
   line=$(cxredge train "$config" -o "$runs/$config" --resume ${before:+--init "$runs/$before"} $limit | tee /dev/stderr)
   case $line in *finished) before=$config ;; *) exit 0 ;; esac
 done
-cxredge export "$runs/$before" -o "$runs/$before.onnx" --parity-images "$CXREDGE_DATA/jsrt/images"
+cxredge export "$runs/$before" -o "$runs/$before.onnx" --parity-images "$CXREDGE_DATA/jsrt"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cxredge.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from cxredge.radiograph import Radiograph
 
 MADE_RADIOGRAPHS = 8
 
@@ -19,7 +24,7 @@ MADE_RADIOGRAPHS = 8
     "--parity-images",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Radiographs or folders for the parity check. [default: made radiographs]",
+    help="Radiographs, folders, or data sets (their test rows) for the parity check. [default: made radiographs]",
 )
 @click.option("--name", help="Name of the model. [default: the file's stem]")
 @click.option(
@@ -38,21 +43,33 @@ def command(
         from cxredge_export.export import export_model
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "export") from error
-    from cxredge.discovery import find_radiographs
-    from cxredge.phantom import make_radiograph
-    from cxredge.radiograph import Radiograph, read_radiograph
-
-    if parity_images:
-        radiographs = [read_radiograph(t.source) for t in find_radiographs(parity_images, output).targets]
-    else:
-        radiographs = [Radiograph(make_radiograph(seed).pixels) for seed in range(MADE_RADIOGRAPHS)]
-    contract = export_model(checkpoint, output, radiographs, name=name, measured=read_measured(measured))
+    figures = read_measured(measured)
+    contract = export_model(checkpoint, output, parity_radiographs(parity_images), name=name, measured=figures)
     parity = contract.parity
     click.echo(
         f"{output}: {contract.name}, width {contract.width}, code {contract.code}, {contract.precision}; "
         f"parity on {parity['images']} images: {parity['flipped_pixels']} of {parity['pixels']} mask pixels flipped, "
         f"largest logit difference {parity['max_abs_difference']:.2g}"
     )
+
+
+def parity_radiographs(paths: tuple[Path, ...]) -> list[Radiograph]:
+    """What the parity check runs on: test rows of data sets, other radiographs, or made ones."""
+    from cxredge.dataset import MANIFEST, open_dataset
+    from cxredge.discovery import find_radiographs
+    from cxredge.evaluation import DEFAULT_SPLITS
+    from cxredge.phantom import make_radiograph
+    from cxredge.radiograph import Radiograph, read_radiograph
+
+    if not paths:
+        return [Radiograph(make_radiograph(seed).pixels) for seed in range(MADE_RADIOGRAPHS)]
+    files: list[Path] = []
+    for path in paths:
+        if (path / MANIFEST).is_file():
+            files += [case.image for case in open_dataset(path).split(*DEFAULT_SPLITS)]
+        else:
+            files += [target.source for target in find_radiographs([path], Path(os.devnull)).targets]
+    return [read_radiograph(file) for file in files]
 
 
 def read_measured(path: Path | None) -> dict[str, object]:
