@@ -47,7 +47,7 @@ class Case:
         try:
             return read_radiograph(self.image)
         except CxredgeError as error:
-            raise DatasetError(f"{self.image}: {error}") from error
+            raise DatasetError(str(error)) from error
 
     def label(self, path: Path | None, size: int) -> NDArray[np.bool_] | None:
         """Read a mask of this case at network size ``(size, size)``, or ``None`` where there is none."""
@@ -56,7 +56,7 @@ class Case:
         try:
             return network_mask(read_radiograph(path).pixels, size)
         except CxredgeError as error:
-            raise DatasetError(f"{path}: {error}") from error
+            raise DatasetError(str(error)) from error
 
 
 @dataclass(frozen=True)

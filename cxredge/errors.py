@@ -6,13 +6,25 @@ message and exits with a documented code; anything that is not a :class:`Cxredge
 
 from __future__ import annotations
 
+import os
+
 
 class CxredgeError(Exception):
     """Base of all errors that cxredge raises on purpose."""
 
 
 class InputError(CxredgeError):
-    """A radiograph cannot be read, or is not something that can be segmented."""
+    """A radiograph cannot be read, or is not something that can be segmented.
+
+    Args:
+        reason: what is wrong, without the file's name.
+        path: the file, where there is one.
+    """
+
+    def __init__(self, reason: str, path: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(reason if path is None else f"{os.fspath(path)}: {reason}")
+        self.reason = reason
+        self.path = path
 
 
 class OutputError(CxredgeError):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.dataset import Case, Dataset
-from cxredge.errors import CxredgeError, DatasetError
+from cxredge.errors import CxredgeError, DatasetError, InputError
 from cxredge.preprocessing import MASK_THRESHOLD, network_mask
 from cxredge.radiograph import read_radiograph
 from cxredge.scoring import bootstrap_interval, dice, hausdorff_95, intersection_over_union, true_positive_ratio
@@ -100,7 +100,9 @@ def evaluate(
     scores = []
     for case, outcome in zip(cases, segmenter.process(cases, prepare, finish), strict=True):
         if isinstance(outcome, CxredgeError):
-            raise DatasetError(f"{case.image}: {outcome}")
+            raise DatasetError(
+                str(outcome) if isinstance(outcome, InputError) and outcome.path else f"{case.image}: {outcome}"
+            )
         scores.append(outcome)
     if not any(score.measures for score in scores):
         raise DatasetError(f"{dataset.folder}: has no masks/ or infection/ to score against")
@@ -133,7 +135,7 @@ def read_label(path: Path | None, like: NDArray[np.bool_], level: Level) -> NDAr
     try:
         pixels = read_radiograph(path).pixels
     except CxredgeError as error:
-        raise DatasetError(f"{path}: {error}") from error
+        raise DatasetError(str(error)) from error
     label = pixels > MASK_THRESHOLD if level == "none" else network_mask(pixels, like.shape[0])
     if label.shape != like.shape:
         raise DatasetError(f"{path}: has shape {label.shape}, its radiograph {like.shape}")

@@ -85,7 +85,13 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
     Raises:
         InputError: the file cannot be read, is damaged, or is not a grey-scale radiograph.
     """
-    path = Path(path)
+    try:
+        return _read(Path(path))
+    except InputError as error:
+        raise InputError(error.reason, path) from error
+
+
+def _read(path: Path) -> Radiograph:
     if path.exists() and not path.is_file():
         raise InputError("cannot be read: is not a file")
     try:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxredge.errors import CxredgeError, OutputError
+from cxredge.errors import CxredgeError, InputError, OutputError
 from cxredge.preprocessing import grey_levels
 from cxredge.radiograph import Radiograph
 from cxredge.segmenter import Segmentation
@@ -123,7 +123,7 @@ def record(target: Target, outcome: Segmentation | CxredgeError, write_milliseco
         "milliseconds": {},
     }
     if isinstance(outcome, CxredgeError):
-        return {**line, "error": str(outcome)}
+        return {**line, "error": outcome.reason if isinstance(outcome, InputError) else str(outcome)}
     height, width = outcome.radiograph.shape
     area = outcome.lung_area_mm2
     times = {**outcome.milliseconds, "write": write_milliseconds}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cxredge.backends import Backend, BackendName, InferencePath, open_backend
 from cxredge.bundle import bundled_model
 from cxredge.contract import Contract
-from cxredge.errors import CxredgeError
+from cxredge.errors import CxredgeError, InputError
 from cxredge.pipeline import available_cores, run_pipeline
 from cxredge.postprocessing import clean_logits, component_count, scale_mask
 from cxredge.preprocessing import network_input
@@ -200,7 +200,10 @@ class Segmenter:
         started = time.perf_counter()
         radiograph = as_radiograph(source)
         read = time.perf_counter()
-        pixels = network_input(radiograph, self.contract.input_size)
+        try:
+            pixels = network_input(radiograph, self.contract.input_size)
+        except InputError as error:
+            raise InputError(error.reason, source if isinstance(source, str | os.PathLike) else None) from error
         done = time.perf_counter()
         return Prepared(radiograph, pixels, {"read": 1e3 * (read - started), "preprocess": 1e3 * (done - read)})
 
