@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def overlay_png(radiograph: Radiograph, mask: NDArray[np.bool_]) -> bytes:
     grey = [level * 255 // (CONTOUR_INDEX - 1) for level in range(CONTOUR_INDEX) for _ in range(3)]
     image.putpalette([*grey, *CONTOUR_COLOUR])
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY)  # twice as fast on radiographs
     return buffer.getvalue()
 
 

@@ -61,8 +61,8 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     augmentation = Augmentation(config)
     torch.manual_seed(seed)
-    out: tuple[Tensor, Tensor] = augmentation(images, masks)
-    return out
+    augmented, _, moved = augmentation(images, masks)
+    return augmented, moved
 
 
 @pytest.mark.parametrize("size", [32, 48, 64, 144])
@@ -141,6 +141,23 @@ def test_each_geometric_switch_moves_the_mask(name: str) -> None:
     assert not torch.equal(masks, ellipses())
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_clean_images_are_moved_like_the_others_but_keep_their_photometry(seed: int) -> None:
+    augmented, clean, masks = draw(replace(OFF, **GEOMETRY, **PHOTOMETRY), seed)
+    moved, moved_clean, moved_masks = draw(replace(OFF, **GEOMETRY), seed)
+    assert torch.equal(masks, moved_masks)
+    torch.testing.assert_close(clean, moved_clean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(clean, moved, rtol=0, atol=1e-5)
+    assert (augmented - clean).abs().mean() > 0.1
+
+
+def draw(config: AugmentationConfig, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    augmentation = Augmentation(config)
+    torch.manual_seed(seed)
+    out: tuple[Tensor, Tensor, Tensor] = augmentation(noise_image(), ellipses())
+    return out
+
+
 def test_one_seed_gives_one_result_and_another_seed_another() -> None:
     first, again, other = (augment(noise_image(), ellipses(), seed) for seed in (1, 1, 2))
     assert torch.equal(first[0], again[0])
@@ -155,8 +172,7 @@ def test_what_was_drawn_before_does_not_matter() -> None:
     augmentation(noise_image(), ellipses())
     torch.manual_seed(5)
     used = augmentation(noise_image(), ellipses())
-    assert torch.equal(fresh[0], used[0])
-    assert torch.equal(fresh[1], used[1])
+    assert all(torch.equal(one, other) for one, other in zip(fresh, used, strict=True))
 
 
 def test_images_of_a_batch_are_changed_differently() -> None:

@@ -17,13 +17,15 @@ from cxredge_train.config import (
     OptimiserConfig,
     RunConfig,
     ScheduleConfig,
+    Stage,
+    TaskConfig,
     TrainingConfig,
     config_path,
     read_config,
 )
 from cxredge_train.networks import NetworkConfig
 
-SHIPPED = ("edge", "edge-augmented", "paper", "standard")
+SHIPPED = sorted(path.stem for path in config_path("paper").parent.glob("*.toml"))
 
 
 def read_text(folder: Path, text: str) -> TrainingConfig:
@@ -35,17 +37,19 @@ def read_text(folder: Path, text: str) -> TrainingConfig:
 def test_defaults_are_the_methods() -> None:
     config = TrainingConfig()
     assert config.network == NetworkConfig(width=64, input_size=256, encoder_affine=True, shared_code_trunk=False)
-    assert (config.losses.lambda_seg, config.losses.lambda_style, config.losses.class_weights) == (5, 1, (0.7, 1))
+    losses, schedule = config.losses, config.schedule
+    assert (losses.lambda_seg, losses.lambda_style, losses.class_weights) == (5, 1, (0.7, 1))
+    assert (losses.lambda_adv, losses.lambda_r1, losses.r1_every) == (1, 1, 1)
+    assert (losses.lambda_sty, losses.lambda_cyc, losses.lambda_ds, losses.ds_iterations) == (1, 2, 1, 40_000)
+    assert (losses.lambda_inter, losses.lambda_intra) == (10, 1)
+    assert {getattr(config.tasks, name) for name in vars(config.tasks)} == {1}
     assert (config.optimiser.learning_rate, config.optimiser.code_learning_rate) == (1e-4, 1e-6)
     assert (config.optimiser.betas, config.optimiser.weight_decay) == ((0, 0.99), 1e-4)
     assert config.optimiser.ema_decay == 0.999
-    assert (config.schedule.iterations, config.schedule.batch_size) == (40_000, 1)
-    assert (config.schedule.decay, config.schedule.milestones, config.schedule.decay_factor) == (
-        "steps",
-        (0.55, 0.70),
-        0.1,
-    )
-    assert config.schedule.coarse_size == 0
+    assert (schedule.supervised, schedule.adaptation, schedule.distillation) == (0, 40_000, 40_000)
+    assert (schedule.batch_size, schedule.accumulate) == (1, 1)
+    assert (schedule.decay, schedule.milestones, schedule.decay_factor) == ("steps", (0.55, 0.70), 0.1)
+    assert (schedule.coarse_size, schedule.warm_start_self) == (0, False)
     assert not config.augmentation.enabled
 
 
@@ -58,18 +62,16 @@ def test_every_shipped_configuration_reads_and_bears_its_files_name(name: str) -
     assert read_config(config_path(name)).name == name
 
 
-def test_the_shipped_configurations_are_known_to_this_test() -> None:
-    assert {path.stem for path in config_path("paper").parent.glob("*.toml")} == set(SHIPPED)
-
-
 @pytest.mark.parametrize(("name", "width"), [("edge", 16), ("standard", 32), ("paper", 64)])
 def test_the_three_sizes_differ_from_the_method_in_width_alone(name: str, width: int) -> None:
-    assert read_config(config_path(name)) == TrainingConfig(name=name, network=NetworkConfig(width=width))
+    config = read_config(config_path(name))
+    assert replace(config, data=DataConfig()) == TrainingConfig(name=name, network=NetworkConfig(width=width))
+    assert replace(config.data, leave_out=()) == DataConfig()
 
 
 def test_fields_left_out_keep_their_defaults(tmp_path: Path) -> None:
-    config = read_text(tmp_path, 'name = "mine"\n[schedule]\niterations = 10\n')
-    assert config == TrainingConfig(name="mine", schedule=ScheduleConfig(iterations=10))
+    config = read_text(tmp_path, 'name = "mine"\n[schedule]\nadaptation = 10\n')
+    assert config == TrainingConfig(name="mine", schedule=ScheduleConfig(adaptation=10))
 
 
 def test_an_integer_passes_as_a_float_and_a_list_as_a_tuple(tmp_path: Path) -> None:
@@ -85,6 +87,8 @@ def test_an_integer_passes_as_a_float_and_a_list_as_a_tuple(tmp_path: Path) -> N
         ("nam = 'x'", "nam"),
         ("[losses]\nlambda_sge = 5.0", "losses.lambda_sge"),
         ("[trainer]\nx = 1", "trainer"),
+        ("[schedule]\niterations = 10", "schedule.iterations"),
+        ("[tasks]\nmask_to_intra = 1.0", "tasks.mask_to_intra"),
     ],
 )
 def test_an_unknown_field_is_named_with_the_file(tmp_path: Path, text: str, field: str) -> None:
@@ -135,7 +139,16 @@ def test_a_wrong_type_is_named_with_the_field_and_the_file(tmp_path: Path, text:
         ("[optimiser]\nbetas = [0.0, 1.0]", "optimiser.betas"),
         ("[optimiser]\nweight_decay = -1e-4", "optimiser.weight_decay"),
         ("[optimiser]\nema_decay = 1.0", "optimiser.ema_decay"),
-        ("[schedule]\niterations = 0", "schedule.iterations"),
+        ("[losses]\nlambda_cyc = -1.0", "losses.lambda_cyc"),
+        ("[losses]\nlambda_inter = nan", "losses.lambda_inter"),
+        ("[losses]\nr1_every = 0", "losses.r1_every"),
+        ("[losses]\nds_iterations = 0", "losses.ds_iterations"),
+        ("[tasks]\ninter_to_intra = -1.0", "tasks.inter_to_intra"),
+        ("[tasks]\nintra_to_mask = 0.0", "tasks.intra_to_mask"),
+        ("[schedule]\nadaptation = 0\ndistillation = 0", "schedule"),
+        ("[schedule]\nsupervised = -1", "schedule.supervised"),
+        ("[schedule]\ndistillation = -1", "schedule.distillation"),
+        ("[schedule]\naccumulate = 0", "schedule.accumulate"),
         ("[schedule]\nbatch_size = 0", "schedule.batch_size"),
         ("[schedule]\nmilestones = [0.5, 1.5]", "schedule.milestones"),
         ("[schedule]\ndecay_factor = 0.0", "schedule.decay_factor"),
@@ -179,6 +192,27 @@ def test_a_toml_path_is_taken_as_it_is(tmp_path: Path) -> None:
     assert config_path(str(tmp_path / "own.toml")) == tmp_path / "own.toml"
 
 
+def test_stages_follow_each_other_and_each_begins_at_no_share() -> None:
+    schedule = ScheduleConfig(supervised=2, adaptation=4, distillation=2)
+    assert schedule.iterations == 8
+    supervised, adaptation, distillation = Stage
+    assert [schedule.stage(i) for i in range(9)] == [
+        (supervised, 0),
+        (supervised, 0.5),
+        *((adaptation, share) for share in (0, 0.25, 0.5, 0.75)),
+        (distillation, 0),
+        (distillation, 0.5),
+        (distillation, 1),
+    ]
+
+
+@pytest.mark.parametrize("absent", ["supervised", "adaptation", "distillation"])
+def test_a_stage_without_iterations_is_passed_over(absent: str) -> None:
+    schedule = replace(ScheduleConfig(supervised=3, adaptation=3, distillation=3), **{absent: 0})
+    found = [schedule.stage(i)[0].value for i in range(6)]
+    assert found == [name for name in ("supervised", "adaptation", "distillation") if name != absent for _ in range(3)]
+
+
 names = st.text(st.characters(codec="utf-8"), max_size=12)
 shares = st.floats(0, 1)
 positive = st.floats(0, 100, exclude_min=True)
@@ -187,18 +221,23 @@ configurations = st.builds(
     TrainingConfig,
     name=names,
     network=st.builds(NetworkConfig, st.integers(1, 512), sizes, st.booleans(), st.booleans()),
-    data=st.builds(DataConfig, st.lists(names, min_size=1).map(tuple), st.lists(names).map(tuple)),
-    losses=st.builds(LossConfig, positive, shares, st.tuples(positive, positive)),
+    data=st.builds(DataConfig, *(st.lists(names, min_size=least).map(tuple) for least in (1, 0, 0))),
+    losses=st.builds(LossConfig, positive, shares, st.tuples(positive, positive), r1_every=st.integers(1, 16)),
+    tasks=st.builds(TaskConfig, shares, shares, shares, shares, positive, shares),
     optimiser=st.builds(OptimiserConfig, positive, positive, st.just((0.5, 0.9)), shares, st.floats(0, 0.999)),
     schedule=st.builds(
         ScheduleConfig,
-        st.integers(1, 10**9),
-        st.integers(1, 64),
-        st.sampled_from(["steps", "cosine"]),
-        st.lists(st.floats(0, 1, exclude_min=True, exclude_max=True)).map(tuple),
-        st.floats(0, 1, exclude_min=True),
-        st.just(0) | sizes,
-        shares,
+        supervised=st.integers(0, 10**9),
+        adaptation=st.integers(1, 10**9),
+        distillation=st.integers(0, 10**9),
+        batch_size=st.integers(1, 64),
+        accumulate=st.integers(1, 64),
+        decay=st.sampled_from(["steps", "cosine"]),
+        milestones=st.lists(st.floats(0, 1, exclude_min=True, exclude_max=True)).map(tuple),
+        decay_factor=st.floats(0, 1, exclude_min=True),
+        coarse_size=st.just(0) | sizes,
+        coarse_share=shares,
+        warm_start_self=st.booleans(),
     ),
     augmentation=st.builds(AugmentationConfig, st.booleans(), flip=shares, noise=shares),
     run=st.builds(RunConfig, st.integers(0, 2**32 - 1), st.sampled_from(["fp32", "bf16"])),
@@ -213,7 +252,7 @@ def test_every_configuration_survives_being_written_as_toml(tmp_path: Path, conf
 
 def test_toml_spells_out_the_defaults() -> None:
     text = TrainingConfig().to_toml()
-    for line in ("[losses]", "lambda_seg = 5.0", "[schedule]", "iterations = 40000", 'decay = "steps"'):
+    for line in ("[losses]", "lambda_seg = 5.0", "[schedule]", "adaptation = 40000", "[tasks]", 'decay = "steps"'):
         assert line in text.splitlines()
 
 

@@ -1,25 +1,26 @@
-"""The log, the events and the sample picture say what happened, also after a resume."""
+"""The log and the events say what happened, also after a resume."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cxredge_train.config import TrainingConfig
 from cxredge_train.framework import TrainingState
-from cxredge_train.monitoring import COLUMNS, Monitor, sample_row
+from cxredge_train.monitoring import COLUMNS, Monitor
+from cxredge_train.tasks import Task
+from cxredge_train.validation import Validation
+
+pytestmark = pytest.mark.usefixtures("small_code_generators")
 
 
 @pytest.fixture(scope="module")
-def state(config: TrainingConfig) -> TrainingState:
+def state(config: TrainingConfig, small_code_generators: None) -> TrainingState:
     return TrainingState(config, torch.device("cpu"))
 
 
@@ -30,10 +31,12 @@ def folder(tmp_path: Path) -> Path:
 
 def log(folder: Path, state: TrainingState, iterations: range, validated: int | None = None) -> None:
     """Log ``iterations`` with the loss ``seg`` equal to their number; one of them is validated."""
-    with closing(Monitor(folder, iterations.start - 1)) as monitor:
+    found = Validation({"a_seg": 0.75, "a_self": 0.5})
+    with Monitor(folder, iterations.start - 1) as monitor:
         for iteration in iterations:
             state.iteration = iteration
-            monitor.log(state, {"seg": float(iteration)}, 8.0, 0.75 if iteration == validated else None)
+            terms = {"seg": float(iteration)}
+            monitor.log(state, Task.INTRA_TO_MASK, terms, 0.25, 8.0, found if iteration == validated else None)
 
 
 def rows(folder: Path) -> Iterator[dict[str, str]]:
@@ -48,14 +51,27 @@ def test_every_tenth_iteration_is_a_row_of_means(folder: Path, state: TrainingSt
     first = next(rows(folder))
     assert tuple(first) == COLUMNS
     assert float(first["learning_rate"]) == state.optimisers["generator"].param_groups[0]["lr"]
-    assert float(first["images_per_second"]) == 8
-    assert first["style"] == first["validation_dice"] == ""
+    assert float(first["code_learning_rate"]) == state.optimisers["code_generators"].param_groups[0]["lr"]
+    assert (float(first["images_per_second"]), float(first["seconds_segmenting"])) == (8, 0.25)
+    assert first["style"] == first["dice_a_seg"] == first["seconds_adapting"] == ""
 
 
 def test_a_validation_is_a_row(folder: Path, state: TrainingState) -> None:
     log(folder, state, range(1, 6), validated=4)
     (row,) = rows(folder)
-    assert (row["iteration"], row["validation_dice"], float(row["seg"])) == ("4", "0.75", 2.5)
+    assert (row["iteration"], row["dice_a_seg"], row["dice_a_self"], float(row["seg"])) == ("4", "0.75", "0.5", 2.5)
+
+
+def test_tasks_are_averaged_each_over_its_own_iterations(folder: Path, state: TrainingState) -> None:
+    with Monitor(folder, 0) as monitor:
+        for state.iteration in range(1, 11):
+            adapts = state.iteration % 5 == 0
+            task = Task.INTRA_TO_INTER if adapts else Task.INTER_TO_MASK
+            terms = {"latent_cyc": float(state.iteration)} if adapts else {"inter": 2.0}
+            monitor.log(state, task, terms, 4.0 if adapts else 1.0, 8.0, None)
+    (row,) = rows(folder)
+    assert (float(row["latent_cyc"]), float(row["inter"])) == (7.5, 2)
+    assert (float(row["seconds_adapting"]), float(row["seconds_segmenting"])) == (4, 1)
 
 
 def test_a_resumed_run_appends_and_drops_the_lost_stretch(folder: Path, state: TrainingState) -> None:
@@ -69,34 +85,16 @@ def test_tensorboard_gets_the_same_numbers(folder: Path, state: TrainingState) -
     log(folder, state, range(1, 21), validated=20)
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("seg")] == [(10, 5.5), (20, 15.5)]
-    assert [(e.step, e.value) for e in events.Scalars("validation_dice")] == [(20, 0.75)]
+    assert [(e.step, e.value) for e in events.Scalars("dice_a_seg")] == [(20, 0.75)]
 
 
-def test_the_sample_picture_shows_at_most_four_cases_with_their_contours(folder: Path) -> None:
-    images, masks = torch.zeros(6, 1, 32, 32), torch.zeros(6, 32, 32, dtype=torch.bool)
-    masks[:, 8:24, 8:24] = True
-    with closing(Monitor(folder, 0)) as monitor:
-        monitor.samples(images, masks, [mask.numpy() for mask in masks])
-    picture = cv2.imread(str(folder / "samples" / "latest.png"))
-    assert picture.shape == (4 * 32, 3 * 32, 3)
+def test_a_run_that_fails_leaves_its_log(folder: Path, state: TrainingState) -> None:
+    def fail() -> None:
+        with Monitor(folder, 0) as monitor:
+            state.iteration = 10
+            monitor.log(state, Task.INTRA_TO_MASK, {"seg": 1.0}, 0.25, 8.0, None)
+            raise KeyError
 
-
-def test_a_sample_row_is_input_truth_in_green_and_prediction_in_red() -> None:
-    image = np.zeros((32, 32), np.float32)
-    truth, found = np.zeros((2, 32, 32), bool)
-    truth[4:12, 4:12] = True
-    found[16:28, 16:28] = True
-    row = sample_row(image, truth, found)
-    assert row.shape == (32, 96, 3)
-    coloured = [np.argwhere(np.ptp(row[:, i * 32 : (i + 1) * 32], axis=2) > 0) for i in range(3)]
-    assert len(coloured[0]) == 0
-    assert (coloured[1].min(), coloured[1].max()) == (4, 11)
-    assert (coloured[2].min(), coloured[2].max()) == (16, 27)
-    assert row[4, 32 + 4].tolist() == [0, 255, 0]  # BGR
-    assert row[16, 64 + 16].tolist() == [0, 0, 255]
-
-
-def test_a_sample_row_shows_the_whole_range_of_grey() -> None:
-    image = np.array([[-1.0, 0.0, 1.0]], np.float32)
-    nothing = np.zeros((1, 3), bool)
-    assert sample_row(image, nothing, nothing)[0, :3, 0].tolist() == [0, 127, 255]
+    with pytest.raises(KeyError):
+        fail()
+    assert [row["iteration"] for row in rows(folder)] == ["10"]

@@ -1,4 +1,4 @@
-"""A run learns, leaves its files, stops when asked, and continues as if it had never stopped."""
+"""A run learns through all stages, leaves its files, stops when asked, and continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,45 +24,46 @@ from torch import Tensor
 
 from cxredge.cli import main
 from cxredge.errors import CheckpointError, CxredgeError, DatasetError
-from cxredge.postprocessing import lung_mask
 from cxredge.scoring import dice
 from cxredge_train.batches import TrainingData
-from cxredge_train.checkpoint import load_generator, resume
+from cxredge_train.checkpoint import load_trained, resume
 from cxredge_train.config import (
     AugmentationConfig,
-    LossConfig,
     OptimiserConfig,
     RunConfig,
     ScheduleConfig,
+    Stage,
     TrainingConfig,
     config_path,
     read_config,
 )
 from cxredge_train.framework import TrainingState
-from cxredge_train.networks import NetworkConfig, a_seg
-from cxredge_train.training import Progress, seed_iteration, source_commit, supervised_step, train
+from cxredge_train.networks import Domain, NetworkConfig, a_seg
+from cxredge_train.tasks import Task
+from cxredge_train.training import require_balance, seed_iteration, source_commit, train
+from cxredge_train.validation import mean_style, segment
+
+pytestmark = pytest.mark.usefixtures("small_code_generators")
 
 CPU = torch.device("cpu")
-
-
-class StopAt:
-    """Reports what it is told, and asks the run to stop after an iteration."""
-
-    def __init__(self, iteration: int | None = None) -> None:
-        self.iteration = iteration
-        self.progress: list[Progress] = []
-        self.asked = 0
-
-    def report(self, progress: Progress) -> None:
-        self.progress.append(progress)
-
-    def stop(self) -> bool:
-        self.asked += 1
-        return self.iteration is not None and self.asked >= self.iteration
+UNITS = 8
+IMPORTS = f"from cxredge_train import networks; networks.CODE_GENERATOR_UNITS = {UNITS}; "
+"""What a process of its own starts with, to have the networks of this one."""
+KNOWN = ", ".join(sorted(path.stem for path in config_path("paper").parent.glob("*.toml")))
+Finished = tuple[Path, Any, Any]
+ADAPTATION = {
+    f"{guide}_{term}"
+    for guide in ("latent", "reference")
+    for term in ("d_real", "d_fake", "r1", "adv", "sty", "cyc", "ds")
+}
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "weights.safetensors")
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    return load_trained(folder).facts
 
 
 def state_of(folder: Path, config: TrainingConfig) -> TrainingState:
@@ -74,107 +76,173 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, config: TrainingConfig, data_root: Path
-) -> tuple[Path, StopAt, float | None]:
-    """A run of the tiny configuration from start to end: its folder, its reports, its validation Dice."""
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    watch = StopAt()
-    outcome = train(config, data_root, folder, report=watch.report)
-    assert outcome.finished
-    assert outcome.iteration == 6
-    return folder, watch, outcome.validation_dice
+def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 # What a run leaves
 
 
-def test_a_run_leaves_its_files_and_no_others(finished: tuple[Path, StopAt, float]) -> None:
+def test_a_run_leaves_its_files_and_no_others(finished: Finished) -> None:
     folder, _, _ = finished
-    assert {path.name for path in folder.iterdir()} == {
-        "config.toml",
-        "weights.safetensors",
-        "state.pt",
-        "log.csv",
-        "samples",
-        "tensorboard",
-    }
-    assert [path.name for path in (folder / "samples").iterdir()] == ["latest.png"]
-    assert cv2.imread(str(folder / "samples" / "latest.png")).shape == (3 * 32, 3 * 32, 3)
+    names = {"config.toml", "weights.safetensors", "state.pt", "log.csv", "samples", "tensorboard"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert cv2.imread(str(folder / "samples" / "latest.png")).shape == (5 * 32, 6 * 32, 3)
     assert any((folder / "tensorboard").iterdir())
 
 
-def test_the_saved_configuration_is_the_runs(finished: tuple[Path, StopAt, float], config: TrainingConfig) -> None:
+def test_the_saved_configuration_is_the_runs(finished: Finished, config: TrainingConfig) -> None:
     assert read_config(finished[0] / "config.toml") == config
 
 
-def test_every_iteration_is_reported(finished: tuple[Path, StopAt, float]) -> None:
+def test_every_iteration_trains_and_is_reported(finished: Finished) -> None:
     progress = finished[1].progress
-    assert [p.iteration for p in progress] == [1, 2, 3, 4, 5, 6]
-    assert all(p.iterations == 6 and p.images_per_second > 0 and set(p.losses) == {"seg", "style"} for p in progress)
+    assert [p.iteration for p in progress] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [p.stage for p in progress] == [Stage.SUPERVISED] * 2 + [Stage.ADAPTATION] * 3 + [Stage.DISTILLATION] * 3
+    assert all(p.iterations == 8 and p.images_per_second > 0 for p in progress)
+    supervised = {"seg", "style"}
+    without_diversity = {name for name in ADAPTATION if not name.endswith("ds")}  # it ended after four iterations
+    assert [set(p.terms) for p in progress] == [
+        supervised,
+        supervised,
+        ADAPTATION,
+        ADAPTATION,
+        supervised,
+        {"inter"},
+        without_diversity,
+        supervised | {"intra"},
+    ]
 
 
-def test_validation_comes_at_its_interval_and_at_the_end(finished: tuple[Path, StopAt, float]) -> None:
-    folder, watch, validation_dice = finished
-    assert [p.iteration for p in watch.progress if p.validation_dice is not None] == [4, 6]
-    assert watch.progress[-1].validation_dice == validation_dice
+def test_validation_comes_at_its_interval_and_at_the_end(finished: Finished) -> None:
+    folder, watch, outcome = finished
+    found = [(p.iteration, set(p.validation.dice)) for p in watch.progress if p.validation is not None]
+    assert found == [(4, {"a_seg"}), (8, {"a_seg", "a_self"})]
+    assert watch.progress[-1].validation.dice == outcome.validation
     with (folder / "log.csv").open(newline="") as file:
-        assert [int(row["iteration"]) for row in csv.DictReader(file)] == [4, 6]
+        assert [int(row["iteration"]) for row in csv.DictReader(file)] == [4, 8]
 
 
-def test_the_facts_say_what_the_weights_are(
-    finished: tuple[Path, StopAt, float], config: TrainingConfig, data_root: Path
+def test_the_facts_say_what_the_weights_are(finished: Finished, data: TrainingData) -> None:
+    folder, _, outcome = finished
+    found = facts(folder)
+    assert found["iteration"] == 8
+    assert found["validation"] == outcome.validation
+    assert found["data_sha256"] == data.content_hash()
+    assert found["seconds"] > 0
+    assert found["commit"] == source_commit()
+    assert found["init"] is None
+
+
+# Stages
+
+
+def test_the_supervised_stage_leaves_d_a_self_and_adaptation_alone(
+    stops: dict[int, Path], config: TrainingConfig
 ) -> None:
-    folder, _, validation_dice = finished
-    _, _, facts = load_generator(folder)
-    assert facts["iteration"] == 6
-    assert facts["validation_dice"] == validation_dice
-    assert facts["data_sha256"] == TrainingData(data_root, config).content_hash()
-    assert facts["seconds"] > 0
-    assert facts["commit"] == source_commit()
+    changed = moved(TrainingState(config, CPU).framework.state_dict(), weights(stops[2]))
+    assert not [n for n in changed if n.startswith("discriminator") or "heads.self" in n or "adaptive" in n]
+    for network in ("generator.encoder", "generator.mask_head", "style_encoder", "code_generators"):
+        assert [name for name in changed if name.startswith(network)]
 
 
-def test_the_validation_dice_is_that_of_the_saved_generator(
-    finished: tuple[Path, StopAt, float], config: TrainingConfig, data_root: Path
+def test_stage_1_trains_d_and_the_decoders_adain_but_not_a_self(stops: dict[int, Path]) -> None:
+    changed = moved(weights(stops[2]), weights(stops[5]))
+    assert [name for name in changed if name.startswith("discriminator")]
+    assert [name for name in changed if name.startswith("generator.decoder") and "adaptive" in name]
+    assert not [n for n in changed if "heads.self" in n or (n.startswith("generator.encoder") and "adaptive" in n)]
+
+
+def test_stage_2_trains_a_self(stops: dict[int, Path]) -> None:
+    changed = moved(weights(stops[5]), weights(stops[8]))
+    assert [name for name in changed if name.startswith("generator.encoder") and "adaptive" in name]
+    assert [name for name in changed if name.startswith("code_generators") and "heads.self" in name]
+    assert "a_self" in changed
+
+
+def test_nothing_starts_anew_at_the_boundary_of_stage_2(
+    folder: Path, stops: dict[int, Path], config: TrainingConfig, data_root: Path
 ) -> None:
-    folder, _, validation_dice = finished
-    generator, _, _ = load_generator(folder)
-    cases = TrainingData(data_root, config).validation
-    images, masks = cases.rows(np.arange(3), 32)
+    """The first iteration of stage 2 takes one small step from stage 1's D, averages and optimisers."""
+    before, after = (state_of(stops[iteration], config) for iteration in (5, 6))  # iteration 5 is of ℓ_inter
+    for name in ("discriminator", "style_encoder"):  # not trained by it: not a bit changes
+        assert same(getattr(before.framework, name).state_dict(), getattr(after.framework, name).state_dict())
+        assert repr(before.optimisers[name].state_dict()) == repr(after.optimisers[name].state_dict())
+    assert before.optimisers["discriminator"].state
+    assert after.averages["generator"].n_averaged == before.averages["generator"].n_averaged + 1 == 6
+    steps = [
+        max(int(state["step"]) for state in each.optimisers["generator"].state.values()) for each in (before, after)
+    ]
+    assert steps[1] == steps[0] + 1 > 5
+    decay = config.optimiser.ema_decay
+    for old, new, network in zip(
+        before.generator_average.parameters(),
+        after.generator_average.parameters(),
+        after.framework.generator.parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(new, decay * old + (1 - decay) * network.detach(), rtol=1e-5, atol=1e-6)
+    limit = 10 * config.optimiser.learning_rate
+    for old, new in zip(before.framework.parameters(), after.framework.parameters(), strict=True):
+        assert (old - new).abs().max() <= limit
+
+
+def test_stage_2_can_start_with_a_self_equal_to_a_seg(
+    folder: Path, config: TrainingConfig, data_root: Path, watch: Callable[..., Any]
+) -> None:
+    slow = OptimiserConfig(learning_rate=1e-9, code_learning_rate=1e-9, ema_decay=0.9)
+    warm = replace(config, optimiser=slow, schedule=replace(config.schedule, warm_start_self=True))
+    train(warm, data_root, folder, stop=watch(5).stop)
+    generator = weights(folder)
+    assert generator["average.generator.encoder.0.norm1.adaptive.style.weight"].any()
+    train(warm, data_root, folder, stop=watch(1).stop, continue_run=True)
+    for prefix in ("generator.", "average.generator."):
+        assert weights(folder)[f"{prefix}encoder.0.norm1.adaptive.style.weight"].abs().max() < 1e-6
+        assert weights(folder)[f"{prefix}decoder.0.norm1.adaptive.style.weight"].abs().max() > 1e-3
+
+
+def test_a_checkpoint_that_has_adapted_carries_the_mean_style_of_its_own_networks(
+    folder: Path, config: TrainingConfig, data_root: Path, data: TrainingData, watch: Callable[..., Any]
+) -> None:
+    """Also where it was saved before a validation."""
+    train(config, data_root, folder, stop=watch(3).stop)
+    assert load_trained(folder).adapted
+    state = state_of(folder, config)
     with torch.no_grad():
-        logits = generator(images, a_seg())
-    predicted = [lung_mask(one.numpy(), (32, 32)) for one in logits[:, 1] - logits[:, 0]]
-    mean = np.mean([dice(p, m.numpy()) for p, m in zip(predicted, masks, strict=True)])
-    assert validation_dice == pytest.approx(mean, abs=1e-6)
+        expected = mean_style(state.style_average, data.domains[Domain.INTRA].images[32], CPU)
+    torch.testing.assert_close(load_trained(folder).adaptation_code, expected)
 
 
 # Learning
 
 
-def test_a_tiny_network_learns_four_radiographs_by_heart(
-    tmp_path: Path, folder: Path, config: TrainingConfig, write_dataset: Callable[..., Path]
+def test_a_tiny_network_learns_two_radiographs_by_heart(
+    tmp_path: Path, folder: Path, config: TrainingConfig, write_dataset: Callable[..., Path], watch: Callable[..., Any]
 ) -> None:
-    write_dataset(
-        tmp_path / "data" / "lungs", [(f"{split}{i}", split, i) for split in ("train", "val") for i in range(4)]
-    )
+    rows = [("a", "train", 0), ("b", "train", 1), ("c", "val", 2)]
+    write_dataset(tmp_path / "data" / "lungs", rows)
     overfit = replace(
         config,
+        data=replace(config.data, inter=()),
         network=NetworkConfig(width=4, input_size=64, shared_code_trunk=True),
         optimiser=OptimiserConfig(learning_rate=1e-2, betas=(0.9, 0.99), ema_decay=0.9),
-        schedule=ScheduleConfig(iterations=130, batch_size=4, decay="cosine", decay_factor=0.01),
+        schedule=ScheduleConfig(
+            supervised=120, adaptation=0, distillation=0, batch_size=2, decay="cosine", decay_factor=0.01
+        ),
         run=replace(config.run, validate_every=1000, save_every=1000),
     )
-    watch = StopAt()
-    outcome = train(overfit, tmp_path / "data", folder, report=watch.report)
-    assert outcome.validation_dice is not None
-    assert outcome.validation_dice >= 0.98
-    assert watch.progress[-1].losses["seg"] < 0.2 * watch.progress[0].losses["seg"]
-    assert watch.progress[-1].losses["style"] < watch.progress[0].losses["style"]
+    seen = watch()
+    train(overfit, tmp_path / "data", folder, report=seen.report)
+    cases = TrainingData(tmp_path / "data", overfit).domains[Domain.INTRA]
+    found = segment(load_trained(folder).generator.requires_grad_(False), cases.images[64], a_seg(), CPU)
+    assert np.mean([dice(mask, truth.numpy()) for mask, truth in zip(found, cases.masks[64], strict=True)]) >= 0.98
+    first, last = seen.progress[0].terms, seen.progress[-1].terms
+    assert last["seg"] < 0.2 * first["seg"]
+    assert last["style"] < first["style"]
 
 
 def test_one_seed_gives_identical_weights_and_another_seed_others(
-    finished: tuple[Path, StopAt, float], folder: Path, config: TrainingConfig, data_root: Path
+    finished: Finished, folder: Path, config: TrainingConfig, data_root: Path
 ) -> None:
     torch.manual_seed(1234)  # what was drawn before a run does not matter
     train(config, data_root, folder)
@@ -185,155 +253,144 @@ def test_one_seed_gives_identical_weights_and_another_seed_others(
 
 
 def test_augmentation_changes_training_only_where_it_is_enabled(
-    finished: tuple[Path, StopAt, float], folder: Path, config: TrainingConfig, data_root: Path
+    finished: Finished,
+    stops: dict[int, Path],
+    folder: Path,
+    config: TrainingConfig,
+    data_root: Path,
+    watch: Callable[..., Any],
 ) -> None:
-    off, on = (
-        replace(config, augmentation=AugmentationConfig(enabled=enabled, noise=0.4)) for enabled in (False, True)
-    )
-    train(off, data_root, folder)
-    train(on, data_root, folder.with_name("on"))
-    assert same(weights(folder), weights(finished[0]))
-    assert not same(weights(folder.with_name("on")), weights(finished[0]))
+    for enabled in (False, True):
+        augmented = replace(config, augmentation=AugmentationConfig(enabled=enabled, noise=0.4))
+        train(augmented, data_root, folder.with_name(str(enabled)), stop=watch(2).stop)
+        assert same(weights(folder.with_name(str(enabled))), weights(stops[2])) is not enabled
 
 
-def test_the_discriminator_and_a_self_are_left_alone_by_the_supervised_task(
-    finished: tuple[Path, StopAt, float], config: TrainingConfig
-) -> None:
-    fresh, trained = TrainingState(config, CPU).framework.state_dict(), weights(finished[0])
-    moved = {name for name in fresh if not torch.equal(fresh[name], trained[name])}
-    assert not [
-        name for name in moved if name.startswith("discriminator") or "heads.self" in name or "adaptive" in name
-    ]
-    for network in ("generator.encoder", "generator.mask_head", "style_encoder", "code_generators"):
-        assert [name for name in moved if name.startswith(network)]
-
-
-def test_the_dummy_code_comes_in_turn_from_f_d_and_from_s(config: TrainingConfig, data_root: Path) -> None:
-    state = TrainingState(config, CPU)
-    images, masks = TrainingData(data_root, config).batch(0, 32)
-    moved = []
-    for _ in range(4):
-        before = [p.clone() for p in state.framework.code_generators.parameters()]
-        supervised_step(state, images, masks, config)
-        after = state.framework.code_generators.parameters()
-        moved.append(any(not torch.equal(a, b) for a, b in zip(after, before, strict=True)))
-        state.iteration += 1
-    assert moved == [True, False, True, False]
-
-
-def test_without_the_style_term_only_the_generator_is_trained(
-    folder: Path, config: TrainingConfig, data_root: Path
-) -> None:
-    plain = replace(config, losses=LossConfig(lambda_style=0))
-    watch = StopAt(2)
-    train(plain, data_root, folder, report=watch.report, stop=watch.stop)
-    assert set(watch.progress[0].losses) == {"seg"}
-    fresh, trained = TrainingState(plain, CPU).framework.state_dict(), weights(folder)
-    assert {name.split(".")[0] for name in fresh if not torch.equal(fresh[name], trained[name])} == {"generator"}
-
-
-def test_each_iteration_has_a_seed_of_its_own() -> None:
-    def drawn(seed: int, iteration: int) -> float:
-        seed_iteration(seed, iteration)
+def test_each_iteration_and_each_device_has_a_seed_of_its_own() -> None:
+    def drawn(seed: int, iteration: int, stream: int) -> float:
+        seed_iteration(seed, iteration, stream)
         return float(torch.rand(()))
 
-    assert drawn(1, 5) == drawn(1, 5)
-    assert len({drawn(seed, iteration) for seed in (0, 1, 2**32 - 1) for iteration in (0, 1, 39_999)}) == 9
+    assert drawn(1, 5, 0) == drawn(1, 5, 0)
+    every = [(s, i, r) for s in (0, 1, 2**32 - 1) for i in (0, 1, 39_999) for r in (0, 1, 2)]
+    assert len({drawn(*each) for each in every}) == 27
+
+
+def test_a_new_run_can_start_from_another_checkpoints_averages(
+    finished: Finished, folder: Path, config: TrainingConfig, data_root: Path, watch: Callable[..., Any]
+) -> None:
+    slow = OptimiserConfig(learning_rate=1e-9, code_learning_rate=1e-9, ema_decay=0.9)
+    again = replace(config, optimiser=slow, run=replace(config.run, seed=5))
+    train(again, data_root, folder, init=finished[0], stop=watch(1).stop)
+    started, given = weights(folder), weights(finished[0])
+    for name in started:
+        if name.startswith("average."):
+            torch.testing.assert_close(started[name], given[name], rtol=0, atol=1e-6)
+            torch.testing.assert_close(started[name.removeprefix("average.")], given[name], rtol=0, atol=1e-6)
+    assert facts(folder)["init"] == finished[0].name
+    assert facts(folder)["iteration"] == 1
+    wider = replace(again, network=replace(config.network, width=4))
+    with pytest.raises(CheckpointError, match="cannot start from it"):
+        train(wider, data_root, folder.with_name("wider"), init=finished[0])
+    assert not folder.with_name("wider").exists()
 
 
 # Stopping and resuming
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {
-            "augmentation": AugmentationConfig(enabled=True),
-            "run": RunConfig(precision="bf16", validate_every=4, save_every=2),
-            "network": NetworkConfig(width=2, input_size=48),
-            "schedule": ScheduleConfig(iterations=6, batch_size=2, decay="cosine", coarse_size=32, coarse_share=0.5),
-        },
-    ],
-    ids=["plain", "augmented, half precision, coarse first, two trunks"],
-)
-def test_a_run_that_was_stopped_twice_ends_with_the_same_bits(
-    folder: Path, config: TrainingConfig, data_root: Path, changes: dict[str, object]
+def test_a_run_that_was_stopped_at_and_between_the_boundaries_ends_with_the_same_bits(
+    finished: Finished, stops: dict[int, Path], config: TrainingConfig
 ) -> None:
-    config = replace(config, **changes)
-    through = folder.with_name("through")
-    train(config, data_root, through)
-    for stop in (1, 2):  # after iterations 1 and 3
-        outcome = train(config, data_root, folder, continue_run=stop > 1, stop=StopAt(stop).stop)
-        assert not outcome.finished
-        torch.manual_seed(1000 + stop)
-    outcome = train(config, data_root, folder, continue_run=True)
-    assert outcome.finished
-    assert same(weights(folder), weights(through))
-    stopped, uninterrupted = (state_of(path, config).state_dict() for path in (folder, through))
+    assert same(weights(stops[8]), weights(finished[0]))
+    stopped, uninterrupted = (state_of(path, config).state_dict() for path in (stops[8], finished[0]))
     torch.testing.assert_close(stopped, uninterrupted, rtol=0, atol=0)
 
 
-def test_a_run_that_was_killed_continues_from_its_last_save(
-    finished: tuple[Path, StopAt, float], folder: Path, config: TrainingConfig, data_root: Path
+def test_so_does_one_with_every_switch_on(
+    folder: Path, config: TrainingConfig, data_root: Path, watch: Callable[..., Any]
 ) -> None:
-    def kill(progress: Progress) -> None:
+    config = replace(
+        config,
+        augmentation=AugmentationConfig(enabled=True, clean_teacher=True),
+        losses=replace(config.losses, r1_every=2),
+        network=NetworkConfig(width=2, input_size=48),
+        run=replace(config.run, precision="bf16", channels_last=True),
+        schedule=replace(
+            config.schedule,
+            accumulate=2,
+            batch_size=1,
+            decay="cosine",
+            coarse_size=32,
+            coarse_share=0.5,
+            warm_start_self=True,
+        ),
+    )
+    through = folder.with_name("through")
+    train(config, data_root, through)
+    for done, iterations in ((0, 3), (3, 2), (5, 3)):
+        torch.manual_seed(1000 + done)
+        train(config, data_root, folder, continue_run=done > 0, stop=watch(iterations).stop)
+    stopped, uninterrupted = (state_of(path, config).state_dict() for path in (folder, through))
+    torch.testing.assert_close(stopped, uninterrupted, rtol=0, atol=0)
+    assert stopped["iteration"] == 8
+
+
+def test_a_run_that_was_killed_continues_from_its_last_save(
+    finished: Finished, folder: Path, config: TrainingConfig, data_root: Path, watch: Callable[..., Any]
+) -> None:
+    def kill(progress: Any) -> None:
         if progress.iteration == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(config, data_root, folder, report=kill)
-    assert state_of(folder, config).iteration == 4
-    watch = StopAt()
-    train(config, data_root, folder, continue_run=True, report=watch.report)
-    assert [p.iteration for p in watch.progress] == [5, 6]
+    assert state_of(folder, config).iteration == 3
+    seen = watch()
+    train(config, data_root, folder, continue_run=True, report=seen.report)
+    assert [p.iteration for p in seen.progress] == [4, 5, 6, 7, 8]
     assert same(weights(folder), weights(finished[0]))
     with (folder / "log.csv").open(newline="") as file:
-        assert [int(row["iteration"]) for row in csv.DictReader(file)] == [4, 6]
+        assert [int(row["iteration"]) for row in csv.DictReader(file)] == [4, 8]
 
 
 def test_a_run_that_was_killed_in_its_very_first_save_can_be_started_again(
-    folder: Path, shorter: TrainingConfig, data_root: Path
+    folder: Path, supervised: TrainingConfig, data_root: Path
 ) -> None:
     folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(shorter.to_toml())
+    (folder / "config.toml").write_text(supervised.to_toml())
     (folder / "state.pt.part").write_bytes(b"half a fi")
-    assert train(shorter, data_root, folder, continue_run=True).finished
-
-
-def test_resuming_where_there_is_nothing_starts_a_run(folder: Path, shorter: TrainingConfig, data_root: Path) -> None:
-    assert train(shorter, data_root, folder, continue_run=True).iteration == 1
+    outcome = train(supervised, data_root, folder, continue_run=True)
+    assert (outcome.iteration, outcome.finished) == (1, True)
 
 
 def test_resuming_a_finished_run_changes_nothing(
-    finished: tuple[Path, StopAt, float], folder: Path, config: TrainingConfig, data_root: Path
+    finished: Finished, folder: Path, config: TrainingConfig, data_root: Path, watch: Callable[..., Any]
 ) -> None:
     shutil.copytree(finished[0], folder)
-    watch = StopAt()
-    outcome = train(config, data_root, folder, continue_run=True, report=watch.report)
-    assert outcome.finished
-    assert (outcome.iteration, outcome.validation_dice, watch.progress) == (6, finished[2], [])
+    seen = watch()
+    outcome = train(config, data_root, folder, continue_run=True, report=seen.report)
+    assert outcome == finished[2]
+    assert not seen.progress
     for name in ("weights.safetensors", "state.pt", "log.csv"):
         assert (folder / name).read_bytes() == (finished[0] / name).read_bytes()
 
 
 def test_a_checkpoint_is_not_overwritten_without_resume(
-    finished: tuple[Path, StopAt, float], config: TrainingConfig, data_root: Path
+    finished: Finished, config: TrainingConfig, data_root: Path
 ) -> None:
     folder = finished[0]
     before = (folder / "state.pt").stat().st_mtime_ns
-    with pytest.raises(CheckpointError, match=r"holds a checkpoint already.*--resume"):
-        train(config, data_root, folder)
+    for init in (None, folder):
+        with pytest.raises(CheckpointError, match=r"holds a checkpoint already.*--resume"):
+            train(config, data_root, folder, init=init)
     assert (folder / "state.pt").stat().st_mtime_ns == before
 
 
-def test_another_configuration_is_not_resumed(
-    finished: tuple[Path, StopAt, float], config: TrainingConfig, data_root: Path
-) -> None:
-    longer = replace(config, schedule=replace(config.schedule, iterations=100))
+def test_another_configuration_is_not_resumed(finished: Finished, config: TrainingConfig, data_root: Path) -> None:
+    longer = replace(config, schedule=replace(config.schedule, distillation=100))
     with pytest.raises(CheckpointError, match="another configuration"):
         train(longer, data_root, finished[0], continue_run=True)
-    assert state_of(finished[0], config).iteration == 6
+    assert state_of(finished[0], config).iteration == 8
 
 
 def test_a_run_without_data_leaves_no_folder(folder: Path, config: TrainingConfig, tmp_path: Path) -> None:
@@ -342,33 +399,25 @@ def test_a_run_without_data_leaves_no_folder(folder: Path, config: TrainingConfi
     assert not folder.exists()
 
 
-def test_the_time_limit_saves_and_stops(folder: Path, config: TrainingConfig, data_root: Path) -> None:
+def test_the_time_limit_saves_and_stops_and_the_time_of_all_parts_is_added_up(
+    folder: Path, config: TrainingConfig, data_root: Path
+) -> None:
     first = train(config, data_root, folder, max_minutes=1e-9)
-    assert (first.iteration, first.finished) == (1, False)
-    assert state_of(folder, config).iteration == 1
+    assert (first.iteration, first.finished, first.validation) == (1, False, {})
+    seconds = facts(folder)["seconds"]
     second = train(config, data_root, folder, max_minutes=1e-9, continue_run=True)
     assert (second.iteration, second.finished) == (2, False)
-    assert load_generator(folder)[2]["seconds"] > 0
+    assert facts(folder)["iteration"] == state_of(folder, config).iteration == 2
+    assert facts(folder)["seconds"] > seconds > 0
 
 
-def test_a_time_limit_that_is_not_reached_does_not_stop(folder: Path, shorter: TrainingConfig, data_root: Path) -> None:
-    assert train(shorter, data_root, folder, max_minutes=60).finished
+def test_a_time_limit_that_is_not_reached_does_not_stop(
+    folder: Path, supervised: TrainingConfig, data_root: Path
+) -> None:
+    assert train(supervised, data_root, folder, max_minutes=60).finished
 
 
-def test_the_time_of_all_parts_of_a_run_is_added_up(folder: Path, config: TrainingConfig, data_root: Path) -> None:
-    train(config, data_root, folder, stop=StopAt(1).stop)
-    first = load_generator(folder)[2]["seconds"]
-    train(config, data_root, folder, stop=StopAt(1).stop, continue_run=True)
-    assert load_generator(folder)[2]["seconds"] > first > 0
-
-
-def test_a_stop_saves_at_once_and_can_be_resumed(folder: Path, config: TrainingConfig, data_root: Path) -> None:
-    watch = StopAt(3)
-    outcome = train(config, data_root, folder, report=watch.report, stop=watch.stop)
-    assert (outcome.iteration, outcome.finished, outcome.validation_dice) == (3, False, None)
-    assert [p.iteration for p in watch.progress] == [1, 2, 3]
-    assert state_of(folder, config).iteration == 3  # between two saves
-    assert load_generator(folder)[2]["iteration"] == 3
+# What ends a run
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_advice_and_the_last_save(
@@ -386,6 +435,88 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_advice_and_the_last_save(
     assert all(torch.isfinite(p).all() for p in saved.framework.parameters())
 
 
+def balance(real: float, generated: float) -> dict[str, float]:
+    return {
+        f"{guide}_d_{kind}": v for guide in ("latent", "reference") for kind, v in (("real", real), ("fake", generated))
+    }
+
+
+def test_a_discriminator_that_has_won_ends_the_run_with_advice(config: TrainingConfig) -> None:
+    state = TrainingState(config, CPU)
+    survived = 0
+    with pytest.raises(CxredgeError, match=r"collapsed at iteration 0.*losses\.lambda_r1.*run\.seed.*last save"):
+        for _ in range(1000):
+            require_balance(state, Task.INTRA_TO_INTER, balance(1e-4, 1e-4), config)
+            survived += 1
+    assert survived > 100  # a few good iterations of D are no collapse
+
+
+@pytest.mark.parametrize(("real", "generated"), [(0.69, 0.69), (0.02, 0.02)])
+def test_a_discriminator_that_can_still_be_fooled_does_not(
+    config: TrainingConfig, real: float, generated: float
+) -> None:
+    state = TrainingState(config, CPU)
+    for _ in range(1000):
+        require_balance(state, Task.INTER_TO_INTER, balance(real, generated), config)
+    for _ in range(1000):  # tasks without D do not count
+        require_balance(state, Task.INTRA_TO_MASK, {"seg": 0.0}, config)
+    assert state.discriminator_loss == pytest.approx(real + generated, rel=0.01)
+
+
+def test_a_collapse_ends_the_run(folder: Path, config: TrainingConfig, data_root: Path) -> None:
+    touchy = replace(config, run=replace(config.run, collapse_below=1e9))
+    with pytest.raises(CxredgeError, match="collapsed at iteration 2"):  # the first that adapts
+        train(touchy, data_root, folder)
+
+
+# Several processes
+
+TWO = """
+from cxredge_train.config import read_config
+from cxredge_train.framework import TrainingState
+from cxredge_train.training import train
+import os, sys, torch
+from pathlib import Path
+
+torch.set_num_threads(1)
+here, states = Path(sys.argv[1]), []
+update = TrainingState.update_averages
+TrainingState.update_averages = lambda state: (states.append(state), update(state))[1]
+train(read_config(here / "two.toml"), Path(sys.argv[2]), here / "run")
+torch.save(states[-1].state_dict(), here / f"rank{os.environ['RANK']}.pt")
+"""
+
+
+def test_two_processes_end_with_the_same_weights_and_rank_0_saves_them(
+    tmp_path: Path, config: TrainingConfig, data_root: Path
+) -> None:
+    two = replace(config, schedule=ScheduleConfig(supervised=1, adaptation=1, distillation=0, batch_size=1))
+    two = replace(two, tasks=replace(two.tasks, inter_to_intra=1e9))
+    (tmp_path / "two.toml").write_text(two.to_toml())
+    (tmp_path / "two.py").write_text(IMPORTS + TWO)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "two.py"]
+    done = subprocess.run(
+        [*command, str(tmp_path), str(data_root)],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    for part in ("framework", "averages", "optimisers"):
+        torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
+    assert first["iteration"] == 2
+    assert all(torch.isfinite(tensor).all() for tensor in first["framework"].values())
+    saved, fresh = weights(tmp_path / "run"), TrainingState(two, CPU).framework.state_dict()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in first["framework"].items())
+    changed = {name.split(".")[0] for name in moved(fresh, saved)}
+    assert changed == {"generator", "code_generators", "style_encoder", "discriminator"}
+    with (tmp_path / "run" / "log.csv").open(newline="") as file:
+        assert [row["iteration"] for row in csv.DictReader(file)] == ["2"]
+
+
 # The command
 
 
@@ -399,11 +530,11 @@ def wait_for(path: Path, process: subprocess.Popen[str], seconds: float) -> None
 def test_the_command_saves_at_sigterm_and_resumes_where_it_stopped(
     tmp_path: Path, folder: Path, config: TrainingConfig, data_root: Path
 ) -> None:
-    long = replace(config, schedule=replace(config.schedule, iterations=100_000))
+    long = replace(config, schedule=replace(config.schedule, supervised=100_000))
     (tmp_path / "long.toml").write_text(long.to_toml())
     arguments = ["train", str(tmp_path / "long.toml"), "--data", str(data_root), "-o", str(folder)]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from cxredge.cli import main; main()", *arguments],
+        [sys.executable, "-c", IMPORTS + "from cxredge.cli import main; main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -427,11 +558,13 @@ def test_the_command_saves_at_sigterm_and_resumes_where_it_stopped(
     assert state_of(folder, long).iteration == stopped + 1
 
 
-def test_the_command_trains_to_the_end(tmp_path: Path, folder: Path, shorter: TrainingConfig, data_root: Path) -> None:
-    (tmp_path / "short.toml").write_text(shorter.to_toml())
+def test_the_command_trains_to_the_end(
+    tmp_path: Path, folder: Path, supervised: TrainingConfig, data_root: Path
+) -> None:
+    (tmp_path / "short.toml").write_text(supervised.to_toml())
     run = CliRunner().invoke(main, ["train", str(tmp_path / "short.toml"), "--data", str(data_root), "-o", str(folder)])
     assert run.exit_code == 0, run.output
-    assert f"{folder}: iteration 1, validation Dice 0." in run.output
+    assert f"{folder}: iteration 1, validation Dice a_seg 0." in run.output
     assert "finished" in run.output
     again = CliRunner().invoke(
         main, ["train", str(tmp_path / "short.toml"), "--data", str(data_root), "-o", str(folder)]
@@ -451,9 +584,7 @@ def test_show_prints_the_whole_configuration(tmp_path: Path) -> None:
 def test_mistakes_on_the_command_line_are_one_clear_line(tmp_path: Path) -> None:
     unknown = CliRunner().invoke(main, ["train", "edgy", "--show"])
     assert unknown.exit_code == 1
-    assert unknown.output == (
-        "cxredge: no configuration 'edgy'; there are edge, edge-augmented, paper, standard, or give a .toml file\n"
-    )
+    assert unknown.output == (f"cxredge: no configuration 'edgy'; there are {KNOWN}, or give a .toml file\n")
     incomplete = CliRunner(env={"CXREDGE_DATA": ""}).invoke(main, ["train", "edge"])
     assert incomplete.exit_code == 2
     assert "--data" in incomplete.output
