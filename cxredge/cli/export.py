@@ -26,7 +26,6 @@ MADE_RADIOGRAPHS = 8
     type=click.Path(path_type=Path),
     help="Radiographs, folders, or data sets (their test rows) for the parity check. [default: made radiographs]",
 )
-@click.option("--mean-with", type=click.Path(path_type=Path), help="Checkpoint to take the mean of both weights with.")
 @click.option("--name", help="Name of the model. [default: the file's stem]")
 @click.option(
     "--measured",
@@ -34,12 +33,7 @@ MADE_RADIOGRAPHS = 8
     help="JSON file of 'cxredge evaluate --json', to travel in the contract.",
 )
 def command(
-    checkpoint: Path,
-    output: Path,
-    parity_images: tuple[Path, ...],
-    mean_with: Path | None,
-    name: str | None,
-    measured: Path | None,
+    checkpoint: Path, output: Path, parity_images: tuple[Path, ...], name: str | None, measured: Path | None
 ) -> None:
     """Fold the fixed code of CHECKPOINT into the generator and write it as one ONNX file.
 
@@ -50,14 +44,7 @@ def command(
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "export") from error
     figures = read_measured(measured)
-    contract = export_model(
-        checkpoint,
-        output,
-        parity_radiographs(parity_images),
-        name=name,
-        measured=figures,
-        mean_with=mean_with,
-    )
+    contract = export_model(checkpoint, output, parity_radiographs(parity_images), name=name, measured=figures)
     parity = contract.parity
     click.echo(
         f"{output}: {contract.name}, width {contract.width}, code {contract.code}, {contract.precision}; "

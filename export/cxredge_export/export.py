@@ -12,7 +12,7 @@ from cxredge.radiograph import Radiograph
 from cxredge_export.conversion import add_contract, to_onnx, write_model
 from cxredge_export.folding import DirectPath, fold_code
 from cxredge_export.parity import measure_parity, require_parity
-from cxredge_train.checkpoint import Trained, load_trained, mean_weights
+from cxredge_train.checkpoint import Trained, load_trained
 from cxredge_train.networks import a_seg, a_self
 
 RESEARCH_LICENCE = "Research use only: trained on data sets whose terms forbid commercial use (see MODEL_CARD.md)"
@@ -26,7 +26,6 @@ def export_model(
     name: str | None = None,
     licence: str = RESEARCH_LICENCE,
     measured: dict[str, Any] | None = None,
-    mean_with: Path | None = None,
 ) -> Contract:
     """Fold, convert, compare and write a model.
 
@@ -37,7 +36,6 @@ def export_model(
         name: of the model; ``None`` for the file's stem.
         licence: terms of the weights.
         measured: figures of ``cxredge evaluate``, to travel in the contract.
-        mean_with: another checkpoint, to export the mean of both weights.
 
     Returns:
         The contract that was written.
@@ -47,8 +45,6 @@ def export_model(
         ParityError: the converted model gives other masks; nothing is written.
     """
     trained = load_trained(checkpoint)
-    if mean_with is not None:
-        trained = mean_weights(trained, load_trained(mean_with))
     generator, size = trained.generator, trained.config.network.input_size
     code = trained.self_code if trained.distilled else None
     model = to_onnx(DirectPath(fold_code(generator, code)), size)
@@ -77,7 +73,6 @@ def unmeasured_contract(trained: Trained, name: str, licence: str) -> Contract:
         "commit": facts["commit"],
         "iterations": facts["iteration"],
         "training_seconds": round(facts["seconds"]),
-        "mean_with": facts.get("mean_with"),
         "validation": facts.get("validation"),
     }
     return Contract(

@@ -6,11 +6,10 @@ Each file is replaced atomically, so a run that is killed while saving keeps the
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,29 +156,6 @@ def load_trained(folder: Path) -> Trained:
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     return Trained(generator.eval(), config, facts, self_code, adaptation_code)
-
-
-def mean_weights(first: Trained, second: Trained) -> Trained:
-    """Two checkpoints of one network as one, with the mean of their weights and codes.
-
-    Where one was trained on from the other, the mean keeps most of what either does best (Wortsman et
-    al., "Robust fine-tuning of zero-shot models", CVPR 2022).
-
-    Raises:
-        CheckpointError: the networks differ, or only one of them has been distilled.
-    """
-    if first.config.network != second.config.network or first.distilled != second.distilled:
-        raise CheckpointError("checkpoints of different networks or stages have no mean")
-    generator = copy.deepcopy(first.generator)
-    other = second.generator.state_dict()
-    generator.load_state_dict({name: (tensor + other[name]) / 2 for name, tensor in generator.state_dict().items()})
-    return replace(
-        first,
-        generator=generator,
-        facts={**first.facts, "mean_with": {"config": second.config.name, **second.facts}},
-        self_code=(first.self_code + second.self_code) / 2,
-        adaptation_code=(first.adaptation_code + second.adaptation_code) / 2,
-    )
 
 
 def start_from(folder: Path, state: TrainingState) -> None:
