@@ -21,7 +21,7 @@ Prepared = TypeVar("Prepared")
 Logits = TypeVar("Logits")
 Result = TypeVar("Result")
 
-BATCHES_WAITING = 2
+BATCHES_WAITING = 4
 """Batches that are read ahead or being finished, for each lane."""
 
 

@@ -58,10 +58,11 @@ def largest_components(mask: NDArray[np.bool_], count: int = LUNGS) -> NDArray[n
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill every background region of ``mask`` that does not reach the image's border."""
-    padded = np.pad(mask.astype(np.uint8), 1)
-    cv2.floodFill(padded, None, (0, 0), 2, flags=CONNECTIVITY)
-    return np.asarray(padded[1:-1, 1:-1] != 2)
+    """Fill every 4-connected background region of ``mask`` that does not reach the image's border."""
+    filled = mask.astype(np.uint8)
+    outlines, _ = cv2.findContours(filled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
+    return filled.view(np.bool_)
 
 
 def component_count(mask: NDArray[np.bool_]) -> int:

@@ -72,6 +72,7 @@ def unmeasured_contract(trained: Trained, name: str, licence: str) -> Contract:
         "augmentation": config.augmentation.enabled,
         "commit": facts["commit"],
         "iterations": facts["iteration"],
+        "started_from": facts.get("init"),
         "training_seconds": round(facts["seconds"]),
         "validation": facts.get("validation"),
     }
