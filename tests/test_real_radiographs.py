@@ -34,7 +34,8 @@ def test_bundled_model_reaches_the_required_dice(segmenter, data_root, name, req
 
 
 def test_contract_carries_the_figures_that_evaluation_gives(segmenter, data_root):
-    written = {row["dataset"]: row for row in segmenter.contract.measured["datasets"]}
+    rows = segmenter.contract.measured["datasets"]
+    written = {row["dataset"]: row for row in rows if row["shift"] == "none"}
     found = evaluate(segmenter, open_dataset(data_root / "nlm")).to_dict()
     assert found[DICE]["mean"] == pytest.approx(written["nlm"][DICE]["mean"], abs=1e-3)
 

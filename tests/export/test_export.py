@@ -6,17 +6,21 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from cxredge import Segmenter
+from cxredge.backends import open_backend
 from cxredge.cli import main
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import CheckpointError, ParityError
@@ -24,10 +28,11 @@ from cxredge.postprocessing import lung_mask
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
 from cxredge_export import export
-from cxredge_export.export import export_model
+from cxredge_export.export import export_model, unmeasured_contract
 from cxredge_export.parity import lung_logit
-from cxredge_train.checkpoint import load_generator
-from cxredge_train.networks import a_seg
+from cxredge_train.checkpoint import load_trained
+from cxredge_train.inference import CheckpointBackend
+from cxredge_train.networks import a_seg, a_self
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +47,21 @@ def test_the_contract_says_what_the_model_is_and_where_it_is_from(
     exported: tuple[Path, Contract], checkpoint: Path
 ) -> None:
     contract = exported[1]
-    _, config, facts = load_generator(checkpoint)
+    trained = load_trained(checkpoint)
+    config, facts = trained.config, trained.facts
     assert (contract.name, contract.width, contract.input_size) == ("tiny-model", 2, 32)
-    assert (contract.code, contract.precision, contract.folds) == ("a_seg", "fp32", ("adain",))
+    assert (contract.code, contract.precision, contract.folds) == ("a_self", "fp32", ("adain",))
     assert contract.provenance == {
         "config": "tiny",
         "config_sha256": config.content_hash(),
         "data_sha256": facts["data_sha256"],
-        "data": ["lungs"],
+        "data": ["lungs", "sick"],
         "augmentation": False,
         "commit": facts["commit"],
+        "started_from": None,
         "iterations": 12,
         "training_seconds": round(facts["seconds"]),
-        "validation_dice": facts["validation_dice"],
+        "validation": facts["validation"],
     }
     assert contract.parity["images"] == 2
     assert contract.parity["flipped_pixels"] == 0
@@ -83,15 +90,49 @@ def test_the_runtime_loads_the_file_and_segments_as_the_checkpoint_does(
     exported: tuple[Path, Contract], checkpoint: Path, radiographs: list[Radiograph]
 ) -> None:
     path, contract = exported
-    generator, _, _ = load_generator(checkpoint)
+    trained = load_trained(checkpoint)
+    codes = a_self(trained.self_code[None])
     with Segmenter.load(path) as segmenter:
         assert segmenter.contract == contract
         for radiograph in radiographs:
             result = segmenter(radiograph)
-            logits = lung_logit(generator, a_seg(), network_input(radiograph, 32)[None, None])[0, 0]
+            logits = lung_logit(trained.generator, codes, network_input(radiograph, 32)[None, None])[0, 0]
             np.testing.assert_allclose(result.logits, logits, atol=1e-3)
             assert result.mask.shape == radiograph.pixels.shape
             assert (result.mask == lung_mask(logits, radiograph.pixels.shape)).mean() > 0.999
+
+
+def test_the_exported_model_gives_the_logits_of_the_checkpoints_direct_path(
+    exported: tuple[Path, Contract], checkpoint: Path
+) -> None:
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 1, 32, 32)).astype(np.float32)
+    direct = CheckpointBackend(checkpoint).run(images)
+    with closing(open_backend(exported[0])) as backend:
+        np.testing.assert_allclose(backend.run(images), direct, atol=1e-3)
+    trained = load_trained(checkpoint)
+    assert trained.distilled
+    a_seg_logits = [lung_logit(trained.generator, a_seg(), image[None])[0, 0] for image in images]
+    assert np.abs(direct - np.stack(a_seg_logits)).max() > 0.1  # folding a_seg would be seen
+
+
+def test_a_checkpoint_before_stage_2_is_exported_with_a_seg(
+    supervised: Path, radiographs: list[Radiograph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded: list[nn.Module] = []
+
+    def stop(network: nn.Module, size: int) -> onnx.ModelProto:
+        folded.append(network)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "to_onnx", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export_model(supervised, tmp_path / "model.onnx", radiographs)
+    trained = load_trained(supervised)
+    assert unmeasured_contract(trained, "name", "licence").code == "a_seg"
+    image = torch.linspace(-1, 1, 32 * 32).reshape(1, 1, 32, 32)
+    with torch.no_grad():
+        found = folded[0](image).numpy()
+    np.testing.assert_allclose(found, lung_logit(trained.generator, a_seg(), image.numpy()), atol=1e-4)
 
 
 @pytest.fixture
@@ -179,7 +220,7 @@ def test_the_command_exports_and_says_how_close_it_is(
     run = CliRunner().invoke(main, ["export", str(checkpoint), "-o", str(output), "--measured", str(measured)])
     assert run.exit_code == 0, run.output
     assert (
-        f"{output}: model, width 2, code a_seg, fp32; parity on 8 images: 0 of 8192 mask pixels flipped" in run.output
+        f"{output}: model, width 2, code a_self, fp32; parity on 8 images: 0 of 8192 mask pixels flipped" in run.output
     )
     with Segmenter.load(output) as segmenter:
         assert segmenter.contract.measured == {"datasets": {"jsrt": {"dice": 0.97}}}

@@ -1,4 +1,4 @@
-"""Batches: which rows an iteration gets, at which size, that images and masks belong together, and which never train."""
+"""Batches: which rows an iteration gets, at which size, which never train, and that masks belong to their images."""
 
 from __future__ import annotations
 

@@ -30,7 +30,6 @@ from cxredge_train.checkpoint import load_trained, resume
 from cxredge_train.config import (
     AugmentationConfig,
     OptimiserConfig,
-    RunConfig,
     ScheduleConfig,
     Stage,
     TrainingConfig,
@@ -167,7 +166,8 @@ def test_nothing_starts_anew_at_the_boundary_of_stage_2(
     before, after = (state_of(stops[iteration], config) for iteration in (5, 6))  # iteration 5 is of ℓ_inter
     for name in ("discriminator", "style_encoder"):  # not trained by it: not a bit changes
         assert same(getattr(before.framework, name).state_dict(), getattr(after.framework, name).state_dict())
-        assert repr(before.optimisers[name].state_dict()) == repr(after.optimisers[name].state_dict())
+        memories = (each.optimisers[name].state_dict()["state"] for each in (before, after))
+        torch.testing.assert_close(*memories, rtol=0, atol=0)
     assert before.optimisers["discriminator"].state
     assert after.averages["generator"].n_averaged == before.averages["generator"].n_averaged + 1 == 6
     steps = [
@@ -425,7 +425,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_advice_and_the_last_save(
 ) -> None:
     wild = replace(
         config,
-        optimiser=OptimiserConfig(learning_rate=1e38, code_learning_rate=1e-6),
+        optimiser=OptimiserConfig(learning_rate=1e30, code_learning_rate=1e-6),
         run=replace(config.run, save_every=1),
     )
     with pytest.raises(CxredgeError, match=r"the loss is nan at iteration \d+.*optimiser\.learning_rate.*last save"):
@@ -443,12 +443,11 @@ def balance(real: float, generated: float) -> dict[str, float]:
 
 def test_a_discriminator_that_has_won_ends_the_run_with_advice(config: TrainingConfig) -> None:
     state = TrainingState(config, CPU)
-    survived = 0
+    for _ in range(100):  # a few good iterations of D are no collapse
+        require_balance(state, Task.INTRA_TO_INTER, balance(1e-4, 1e-4), config)
+    state.discriminator_loss = 0.0101
     with pytest.raises(CxredgeError, match=r"collapsed at iteration 0.*losses\.lambda_r1.*run\.seed.*last save"):
-        for _ in range(1000):
-            require_balance(state, Task.INTRA_TO_INTER, balance(1e-4, 1e-4), config)
-            survived += 1
-    assert survived > 100  # a few good iterations of D are no collapse
+        require_balance(state, Task.INTRA_TO_INTER, balance(1e-4, 1e-4), config)
 
 
 @pytest.mark.parametrize(("real", "generated"), [(0.69, 0.69), (0.02, 0.02)])
@@ -487,6 +486,7 @@ torch.save(states[-1].state_dict(), here / f"rank{os.environ['RANK']}.pt")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_same_weights_and_rank_0_saves_them(
     tmp_path: Path, config: TrainingConfig, data_root: Path
 ) -> None:
@@ -494,16 +494,22 @@ def test_two_processes_end_with_the_same_weights_and_rank_0_saves_them(
     two = replace(two, tasks=replace(two.tasks, inter_to_intra=1e9))
     (tmp_path / "two.toml").write_text(two.to_toml())
     (tmp_path / "two.py").write_text(IMPORTS + TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "two.py"]
-    done = subprocess.run(
-        [*command, str(tmp_path), str(data_root)],
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+            *("two.py", str(tmp_path), str(data_root)),
+        ],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=250,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    try:
+        output, _ = process.communicate(timeout=250)
+    finally:
+        process.terminate()  # torchrun ends its processes then
+    assert process.returncode == 0, output[-3000:]
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     for part in ("framework", "averages", "optimisers"):
         torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)

@@ -271,6 +271,7 @@ class RunConfig:
         _require(0 <= self.seed < 2**32, "run.seed", "must be in [0, 2**32)")
         _require(self.validate_every > 0, "run.validate_every", "must be positive")
         _require(self.save_every > 0, "run.save_every", "must be positive")
+        _require(self.collapse_below >= 0, "run.collapse_below", "must not be negative")
 
 
 @dataclass(frozen=True)

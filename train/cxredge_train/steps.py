@@ -221,7 +221,7 @@ def step(
         networks: which networks move.
 
     Raises:
-        CxredgeError: a loss is not a number.
+        CxredgeError: a loss or a gradient is not a number.
     """
     parameters = [p for name in networks for p in getattr(state.framework, name).parameters()]
     for parameter in parameters:
@@ -241,9 +241,20 @@ def step(
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad = state.average_over_devices(parameter.grad)
+    require_finite_gradients(parameters, state)
     for name in networks:
         state.optimisers[name].step()
     return sums
+
+
+def require_finite_gradients(parameters: Sequence[Tensor], state: TrainingState) -> None:
+    """Raise :class:`CxredgeError` where a gradient is not a number, before any weight takes it."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+        raise CxredgeError(
+            f"a gradient is not a number at iteration {state.iteration}; try a lower optimiser.learning_rate, "
+            'or run.precision = "fp32"; the last save is intact'
+        )
 
 
 def require_finite(loss: Tensor, terms: Terms, state: TrainingState) -> None:

@@ -169,7 +169,8 @@ def require_balance(state: TrainingState, task: Task, terms: dict[str, float], c
     if not task.adapts:
         return
     for guide in ("latent", "reference"):
-        state.watch_discriminator(terms[f"{guide}_d_real"] + terms[f"{guide}_d_fake"])
+        loss = torch.tensor(terms[f"{guide}_d_real"] + terms[f"{guide}_d_fake"], device=state.device)
+        state.watch_discriminator(float(state.average_over_devices(loss)))
     if state.discriminator_loss < config.run.collapse_below:
         raise CxredgeError(
             f"the discriminator has collapsed at iteration {state.iteration}: its loss is "
