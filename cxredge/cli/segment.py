@@ -16,7 +16,7 @@ from cxredge.errors import CxredgeError, InputError, OutputError
 
 if TYPE_CHECKING:
     from cxredge.backends import BackendName
-    from cxredge.results import Target
+    from cxredge.results import ResultsFile, Target
     from cxredge.segmenter import Inferred, Prepared, Segmenter
 
 STATUS_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -69,8 +69,7 @@ def command(
         lines = segment_targets(
             segmenter, found.targets, output, overlay=not no_overlay, batch_size=batch_size, workers=workers
         )
-        for line in shown(lines, len(found.targets)):
-            file.write(line)
+        for line in shown(recorded(lines, file), len(found.targets)):
             statuses[line["status"]] += 1
     print_summary(statuses, found.skipped, time.monotonic() - started, output)
     if statuses["failed"]:
@@ -110,6 +109,13 @@ def segment_targets(
         if isinstance(outcome, OutputError):
             raise outcome
         yield record(target, outcome) if isinstance(outcome, CxredgeError) else outcome
+
+
+def recorded(lines: Iterator[dict[str, Any]], file: ResultsFile) -> Iterator[dict[str, Any]]:
+    """Write each of ``lines`` to ``results.jsonl`` before it is passed on, so that what is shown is also kept."""
+    for line in lines:
+        file.write(line)
+        yield line
 
 
 def shown(lines: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
