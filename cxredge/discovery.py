@@ -34,8 +34,8 @@ def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
 
     What the caller names is always taken, even where it does not exist: its result says so. In folders
     (recursively, in order of name, links to folders not followed) those files are taken whose name or
-    first bytes say that they are radiographs; hidden ones, DICOMDIR and what an earlier run left in
-    the output folder are not. Results keep the folders' structure; where several folders are given,
+    first bytes say that they are radiographs; hidden ones, DICOMDIR, results of earlier runs and the
+    output folder are not. Results keep the folders' structure; where several folders are given,
     each keeps its name.
 
     Args:
@@ -45,11 +45,11 @@ def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
     Raises:
         InputError: two inputs would have results of the same name.
     """
-    several = len({path for path in inputs if path.is_dir()}) > 1
+    several = len({path for path in inputs if os.path.isdir(path)}) > 1  # noqa: PTH112 (never raises)
     found: list[tuple[Path, PurePath]] = []
     skipped = 0
     for path in inputs:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112
             for file in files_below(path, output):
                 if looks_like_radiograph(file):
                     relative = file.relative_to(path)
@@ -62,14 +62,13 @@ def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
 
 
 def files_below(folder: Path, output: Path) -> Iterator[Path]:
-    """Files below ``folder`` in order of name, without hidden ones and the results in ``output``."""
+    """Files below ``folder`` in order of name, without hidden ones, results and those in ``output``."""
     excluded = output.resolve()
     for parent, folders, files in os.walk(folder):
         shown = (name for name in folders if not name.startswith("."))
         folders[:] = sorted(name for name in shown if (Path(parent) / name).resolve() != excluded)
-        into_inputs = excluded == folder.resolve()
         for name in sorted(files):
-            if not name.startswith(".") and not (into_inputs and name.endswith(RESULT_SUFFIXES)):
+            if not name.startswith(".") and not name.endswith(RESULT_SUFFIXES):
                 yield Path(parent) / name
 
 

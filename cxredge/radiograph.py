@@ -92,7 +92,7 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
 
 
 def _read(path: Path) -> Radiograph:
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 (never raise)
         raise InputError("cannot be read: is not a file")
     try:
         with path.open("rb") as file:

@@ -1,12 +1,14 @@
 """What a run leaves on disk: masks, overlays and ``results.jsonl``.
 
-Every file is written whole or not at all, and nothing is ever written outside the output folder.
+Pictures are written whole or not at all, ``results.jsonl`` line by line, and nothing is ever written
+outside the output folder.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import uuid
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
@@ -66,7 +68,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{uuid.uuid4().hex}.part")  # short: the name itself may be as long as a name can be
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
@@ -179,6 +181,20 @@ class ResultsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def clear_existing(folder: Path, targets: Iterable[Target]) -> None:
+    """Remove the results that an earlier run left for ``targets``, so that none outlives its radiograph.
+
+    Raises:
+        OutputError: one cannot be removed.
+    """
+    for target in targets:
+        for path in (folder / target.mask, folder / target.overlay):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be replaced: {error.strerror or error}") from error
 
 
 def refuse_existing(folder: Path, targets: Iterable[Target]) -> None:

@@ -26,6 +26,7 @@ MADE_RADIOGRAPHS = 8
     type=click.Path(path_type=Path),
     help="Radiographs, folders, or data sets (their test rows) for the parity check. [default: made radiographs]",
 )
+@click.option("--licence", help="Terms of the weights. [default: research use, as those of the bundled model]")
 @click.option("--name", help="Name of the model. [default: the file's stem]")
 @click.option(
     "--measured",
@@ -33,18 +34,30 @@ MADE_RADIOGRAPHS = 8
     help="JSON file of 'cxredge evaluate --json', to travel in the contract.",
 )
 def command(
-    checkpoint: Path, output: Path, parity_images: tuple[Path, ...], name: str | None, measured: Path | None
+    checkpoint: Path,
+    output: Path,
+    parity_images: tuple[Path, ...],
+    licence: str | None,
+    name: str | None,
+    measured: Path | None,
 ) -> None:
     """Fold the fixed code of CHECKPOINT into the generator and write it as one ONNX file.
 
     The file is compared with the checkpoint in PyTorch first; a file whose masks differ is not written.
     """
     try:
-        from cxredge_export.export import export_model
+        from cxredge_export.export import RESEARCH_LICENCE, export_model
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting", "export") from error
     figures = read_measured(measured)
-    contract = export_model(checkpoint, output, parity_radiographs(parity_images), name=name, measured=figures)
+    contract = export_model(
+        checkpoint,
+        output,
+        parity_radiographs(parity_images),
+        name=name,
+        licence=licence or RESEARCH_LICENCE,
+        measured=figures,
+    )
     parity = contract.parity
     click.echo(
         f"{output}: {contract.name}, width {contract.width}, code {contract.code}, {contract.precision}; "

@@ -52,7 +52,7 @@ def command(
     one line of results.jsonl.
     """
     from cxredge.discovery import find_radiographs
-    from cxredge.results import ResultsFile, refuse_existing
+    from cxredge.results import ResultsFile, clear_existing, refuse_existing
     from cxredge.segmenter import Segmenter
 
     found = find_radiographs(inputs, output)
@@ -69,6 +69,8 @@ def command(
         lines = segment_targets(
             segmenter, found.targets, output, overlay=not no_overlay, batch_size=batch_size, workers=workers
         )
+        if overwrite:
+            clear_existing(output, found.targets)
         for line in shown(recorded(lines, file), len(found.targets)):
             statuses[line["status"]] += 1
     print_summary(statuses, found.skipped, time.monotonic() - started, output)
@@ -99,10 +101,13 @@ def segment_targets(
             raise InputError("is too large for this machine's memory") from error
 
     def finish(target: Target, prepared: Prepared, inferred: Inferred) -> dict[str, Any]:
-        segmentation = segmenter.finish(prepared, inferred)
-        started = time.perf_counter()
-        write_pictures(output, target, segmentation, overlay=overlay)
-        return record(target, segmentation, 1e3 * (time.perf_counter() - started))
+        try:
+            segmentation = segmenter.finish(prepared, inferred)
+            started = time.perf_counter()
+            write_pictures(output, target, segmentation, overlay=overlay)
+            return record(target, segmentation, 1e3 * (time.perf_counter() - started))
+        except MemoryError as error:
+            raise InputError("is too large for this machine's memory") from error
 
     outcomes = segmenter.process(targets, prepare, finish, batch_size=batch_size, workers=workers)
     for target, outcome in zip(targets, outcomes, strict=True):

@@ -13,6 +13,7 @@ from torch import nn
 
 from cxredge.contract import CONTRACT_KEY, Contract
 from cxredge.errors import ModelError
+from cxredge.results import write_atomically
 
 OPSET = 18
 """ONNX operator set; TensorRT 10 parses up to 20."""
@@ -73,8 +74,9 @@ def add_contract(model: onnx.ModelProto, contract: Contract) -> None:
 
 
 def write_model(model: onnx.ModelProto, path: Path) -> None:
-    """Write ``model`` as one file, atomically."""
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part.write_bytes(model.SerializeToString())
-    part.replace(path)
+    """Write ``model`` as one file, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_atomically(path, model.SerializeToString())

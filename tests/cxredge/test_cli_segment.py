@@ -232,6 +232,40 @@ def test_an_interrupted_run_ends_soon_and_leaves_whole_files(
             Image.open(out / name).load()
 
 
+def test_no_result_of_an_earlier_radiograph_outlives_a_failed_rerun(
+    segment: Any, one_image_folder: Path, tmp_path: Path
+) -> None:
+    (image,) = one_image_folder.iterdir()
+    assert segment(one_image_folder, tmp_path / "out").exit_code == 0
+    image.write_bytes(image.read_bytes()[:200])
+    assert segment(one_image_folder, "--overwrite", tmp_path / "out").exit_code == 1
+    assert files(tmp_path / "out") == ["results.jsonl"]
+
+
+def test_no_overlay_on_a_rerun_leaves_no_old_overlay(segment: Any, one_image_folder: Path, tmp_path: Path) -> None:
+    assert segment(one_image_folder, tmp_path / "out").exit_code == 0
+    assert segment(one_image_folder, "--overwrite", "--no-overlay", tmp_path / "out").exit_code == 0
+    assert not [name for name in files(tmp_path / "out") if "overlay" in name]
+
+
+def test_results_of_an_earlier_run_are_no_radiographs(segment: Any, one_image_folder: Path) -> None:
+    assert segment(one_image_folder, one_image_folder / "first").exit_code == 0
+    assert segment(one_image_folder, one_image_folder / "second").exit_code == 0
+    assert len(lines(one_image_folder / "second")) == 1
+
+
+def test_a_name_too_long_to_exist_is_a_failed_input(segment: Any, one_image_folder: Path, tmp_path: Path) -> None:
+    result = segment(one_image_folder, tmp_path / f"{'a' * 300}.png", tmp_path / "out")
+    assert result.exit_code in (1, 3)
+    assert isinstance(result.exception, SystemExit | None)
+
+
+def test_a_long_name_has_room_for_its_results(segment: Any, one_image_folder: Path, tmp_path: Path) -> None:
+    (image,) = one_image_folder.iterdir()
+    image.rename(image.with_name(f"{'a' * 240}.png"))
+    assert segment(one_image_folder, tmp_path / "out").exit_code == 0
+
+
 # Nothing can be done
 
 
