@@ -55,6 +55,14 @@ class ParityError(CxredgeError):
     """A converted model does not give the masks of the one that it was made from."""
 
 
+class CalibrationError(CxredgeError):
+    """INT8 calibration cannot be done with these samples, or its result does not pass the gate."""
+
+
+class EngineError(CxredgeError):
+    """A TensorRT engine cannot be built, or does not belong to this model, version or GPU."""
+
+
 class MissingExtraError(CxredgeError):
     """An optional part of cxredge is not installed."""
 

@@ -1,21 +1,18 @@
-"""A folded network as one ONNX file: converted, simplified, checked, with its contract inside."""
+"""A folded network as an ONNX graph: converted, simplified, checked."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from importlib.util import find_spec
-from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
 
-from cxredge.contract import CONTRACT_KEY, Contract
 from cxredge.errors import ModelError
-from cxredge.results import write_atomically
 
-OPSET = 18
+OPSET = 20
 """ONNX operator set; TensorRT 10 parses up to 20."""
 INPUT = "radiograph"
 OUTPUT = "lung_logit"
@@ -62,21 +59,3 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
         value.ClearField("metadata_props")
     return model
-
-
-def add_contract(model: onnx.ModelProto, contract: Contract) -> None:
-    """Put ``contract`` into ``model``, in place of any that it carries."""
-    kept = [prop for prop in model.metadata_props if prop.key != CONTRACT_KEY]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = CONTRACT_KEY, contract.to_json()
-
-
-def write_model(model: onnx.ModelProto, path: Path) -> None:
-    """Write ``model`` as one file, atomically.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    write_atomically(path, model.SerializeToString())

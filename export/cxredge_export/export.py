@@ -9,7 +9,8 @@ from typing import Any
 
 from cxredge.contract import Contract
 from cxredge.radiograph import Radiograph
-from cxredge_export.conversion import add_contract, to_onnx, write_model
+from cxredge_calibration.model_file import add_contract, write_model
+from cxredge_export.conversion import to_onnx
 from cxredge_export.folding import DirectPath, fold_code
 from cxredge_export.parity import measure_parity, require_parity
 from cxredge_train.checkpoint import Trained, load_trained

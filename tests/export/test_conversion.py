@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
-from cxredge_export.conversion import add_contract, write_model
+from cxredge_calibration.model_file import add_contract, write_model
 from cxredge_export.folding import DirectPath, fold_code
 from cxredge_train.networks import Generator
 

@@ -1,0 +1,68 @@
+"""A model as one ONNX file with its contract inside: read and written here, for calibration and export alike.
+
+The device reads the contract through its backends and never imports onnx; everything that changes a
+graph goes through this module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
+from cxredge.errors import ModelError
+from cxredge.results import write_atomically
+
+LARGEST_MODEL = 1 << 30
+"""Bytes beyond which a model file is refused unread; the paper's network has 134 MB."""
+
+
+def read_model(path: Path) -> tuple[onnx.ModelProto, Contract]:
+    """Read a model and its contract.
+
+    Raises:
+        ModelError: missing, too large, not an ONNX model, or without a valid contract.
+    """
+    try:
+        if path.stat().st_size > LARGEST_MODEL:
+            raise ModelError(f"{path}: is larger than {LARGEST_MODEL} bytes, which no model of cxredge is")
+        model = onnx.load_model_from_string(path.read_bytes())
+        onnx.checker.check_model(model)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: there is no such model file") from error
+    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"{path}: is not an ONNX model that can be loaded: {error}") from error
+    try:
+        return model, read_contract(model)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def read_contract(model: onnx.ModelProto) -> Contract:
+    """The contract inside ``model``.
+
+    Raises:
+        ModelError: it carries no valid one.
+    """
+    texts = [prop.value for prop in model.metadata_props if prop.key == CONTRACT_KEY]
+    return parse_contract(texts[0] if texts else None)
+
+
+def add_contract(model: onnx.ModelProto, contract: Contract) -> None:
+    """Put ``contract`` into ``model``, in place of any that it carries."""
+    kept = [prop for prop in model.metadata_props if prop.key != CONTRACT_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = CONTRACT_KEY, contract.to_json()
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> None:
+    """Write ``model`` as one file, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_atomically(path, model.SerializeToString())
