@@ -28,6 +28,8 @@ WEIGHTS = "weights.safetensors"
 STATE = "state.pt"
 SELF_CODE = "a_self"
 ADAPTATION_CODE = "a_da_intra"
+STAGES = "stages"
+"""Folder below a checkpoint that keeps the weights of each finished stage, as checkpoints of inference."""
 FORMAT = 1
 
 
@@ -41,8 +43,14 @@ def save_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState, 
         facts: JSON values for the weights' metadata: data hash, validation Dice, time spent.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / CONFIG, lambda path: path.write_text(config.to_toml(), encoding="utf-8"))
     _replace(folder / STATE, lambda path: torch.save({"facts": facts, **state.state_dict()}, path))
+    save_weights(folder, config, state, facts)
+
+
+def save_weights(folder: Path, config: TrainingConfig, state: TrainingState, facts: dict[str, Any]) -> None:
+    """Write what inference, export and ``--init`` read of a checkpoint; arguments as of :func:`save_checkpoint`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / CONFIG, lambda path: path.write_text(config.to_toml(), encoding="utf-8"))
     metadata = {
         "format": str(FORMAT),
         "iteration": str(state.iteration),

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cxredge.errors import CheckpointError, CxredgeError
 from cxredge_train.batches import TrainingData, input_size
-from cxredge_train.checkpoint import STATE, WEIGHTS, resume, save_checkpoint, start_from
+from cxredge_train.checkpoint import STAGES, STATE, WEIGHTS, resume, save_checkpoint, save_weights, start_from
 from cxredge_train.config import Stage, TrainingConfig
 from cxredge_train.framework import TrainingState, set_learning_rates
 from cxredge_train.monitoring import Monitor
@@ -119,11 +119,15 @@ def train(
                 images = len(batches) * config.schedule.batch_size * fabric.world_size
                 monitor.log(state, task, terms, seconds, images / seconds, found)
                 report(Progress(state.iteration, config.schedule.iterations, stage, terms, images / seconds, found))
-                if last or stopping or state.iteration % config.run.save_every == 0:
+                next_stage, _ = config.schedule.stage(state.iteration)
+                stage_ends = next_stage is not stage
+                if last or stopping or stage_ends or state.iteration % config.run.save_every == 0:
                     if stage is not Stage.SUPERVISED and found is None:
                         refresh_adaptation_code(state, data, config.network.input_size)
                     facts["seconds"] = seconds_before + time.monotonic() - started
                     save_checkpoint(folder, config, state, facts)
+                    if stage_ends:
+                        save_weights(folder / STAGES / stage.value, config, state, facts)
             if stopping:
                 break
     finished = state.iteration >= config.schedule.iterations
