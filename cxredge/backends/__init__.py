@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from cxredge.contract import Contract
 from cxredge.errors import BackendError, MissingExtraError, ModelError
 
-BackendName: TypeAlias = Literal["auto", "onnxruntime", "torch"]
-BACKENDS: tuple[BackendName, ...] = ("auto", "onnxruntime", "torch")
-InferencePath: TypeAlias = Literal["direct", "indirect"]
+BackendName: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch"]
+BACKENDS: tuple[BackendName, ...] = ("auto", "onnxruntime", "openvino", "torch")
+InferencePath: TypeAlias = Literal["direct", "indirect", "supervised"]
+PATHS: tuple[InferencePath, ...] = ("direct", "indirect", "supervised")
 
 
 class Backend(Protocol):
@@ -37,6 +38,19 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class StageTimed(Protocol):
+    """A backend of a device with memory of its own, which times the ways there and back apart."""
+
+    def timed_run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """As :meth:`Backend.run`, and milliseconds of ``host_to_device``, ``compute`` and ``device_to_host``."""
+        ...
+
+    def device_bytes(self) -> int:
+        """Bytes of device memory that the backend holds."""
+        ...
+
+
 def open_backend(
     model: Path, name: BackendName = "auto", threads: int | None = None, path: InferencePath = "direct"
 ) -> Backend:
@@ -46,7 +60,8 @@ def open_backend(
         model: an ONNX file with a contract, or a checkpoint folder (extra ``train``).
         name: one of :data:`BACKENDS`.
         threads: CPU threads of a CPU backend; ``None`` for all cores.
-        path: ``indirect`` adapts first and segments then; only a checkpoint can.
+        path: ``indirect`` adapts first and segments then, ``supervised`` takes a_seg where there is a_self
+            too; only a checkpoint can.
 
     Raises:
         ModelError: no such file, or no valid contract in it.
@@ -58,13 +73,24 @@ def open_backend(
         return open_checkpoint(model, path, threads)
     if name == "torch":
         raise BackendError(f"{model}: the torch backend runs checkpoint folders, not model files")
-    if path == "indirect":
+    if path != "direct":
         raise BackendError(f"{model}: an exported model has the direct path only; name a checkpoint folder")
     if not model.is_file():
         raise ModelError(f"{model}: there is no such model file")
+    if name == "openvino":
+        return open_openvino(model, threads)
     from cxredge.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(model, threads)
+
+
+def open_openvino(model: Path, threads: int | None) -> Backend:
+    """A model file in OpenVINO."""
+    try:
+        from cxredge.backends.openvino import OpenVinoBackend
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("the OpenVINO backend", "openvino") from error
+    return OpenVinoBackend(model, threads)
 
 
 def open_checkpoint(folder: Path, path: InferencePath, threads: int | None) -> Backend:

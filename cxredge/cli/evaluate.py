@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cxredge.backends import BACKENDS
+from cxredge.backends import BACKENDS, PATHS
 from cxredge.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def parse_levels(_ctx: click.Context, _param: click.Parameter, value: str) -> tu
 @click.option("--shift", "levels", callback=parse_levels, default="none", show_default=True, help="Of none,weak,harsh.")
 @click.option(
     "--path",
-    type=click.Choice(("direct", "indirect")),
+    type=click.Choice(PATHS),
     default="direct",
     show_default=True,
-    help="direct: G(u, a_self); indirect: G(G(u, a_da), a_seg), of a checkpoint.",
+    help="direct: G(u, a_self); of a checkpoint also indirect: G(G(u, a_da), a_seg), supervised: G(u, a_seg).",
 )
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What runs the model.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file.")

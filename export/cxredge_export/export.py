@@ -46,7 +46,7 @@ def export_model(
         ParityError: the converted model gives other masks; nothing is written.
     """
     trained = load_trained(checkpoint)
-    generator, size = trained.generator, trained.config.network.input_size
+    generator, size = trained.folding_generator, trained.config.network.input_size
     code = trained.self_code if trained.distilled else None
     model = to_onnx(DirectPath(fold_code(generator, code)), size)
     codes = a_seg() if code is None else a_self(code[None])

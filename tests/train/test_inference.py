@@ -71,6 +71,11 @@ def test_the_indirect_path_adapts_to_intra_and_then_takes_a_seg(distilled: Path,
     assert np.abs(backend.run(inputs()) - CheckpointBackend(distilled).run(inputs())).max() > 1e-2
 
 
+def test_the_supervised_path_is_a_seg_after_stage_2_too(distilled: Path, state: TrainingState) -> None:
+    expected = lung(state, torch.from_numpy(inputs()), a_seg())
+    np.testing.assert_allclose(CheckpointBackend(distilled, "supervised").run(inputs()), expected, atol=1e-3)
+
+
 def test_before_stage_2_the_direct_path_is_a_seg(stops: dict[int, Path]) -> None:
     for iteration in (2, 5):
         backend, trained = CheckpointBackend(stops[iteration]), load_trained(stops[iteration])
@@ -114,7 +119,7 @@ def evaluate(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, ["evaluate", *map(str, arguments)], env={"COLUMNS": "200"})
 
 
-@pytest.mark.parametrize("path", ["direct", "indirect"])
+@pytest.mark.parametrize("path", ["direct", "indirect", "supervised"])
 def test_the_command_scores_a_checkpoint_by_each_path(
     distilled: Path, data_root: Path, tmp_path: Path, path: str
 ) -> None:

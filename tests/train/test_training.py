@@ -84,7 +84,7 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 def test_a_run_leaves_its_files_and_no_others(finished: Finished) -> None:
     folder, _, _ = finished
-    names = {"config.toml", "weights.safetensors", "state.pt", "log.csv", "samples", "tensorboard"}
+    names = {"config.toml", "weights.safetensors", "state.pt", "log.csv", "samples", "stages", "tensorboard"}
     assert {path.name for path in folder.iterdir()} == names
     assert cv2.imread(str(folder / "samples" / "latest.png")).shape == (5 * 32, 6 * 32, 3)
     assert any((folder / "tensorboard").iterdir())
@@ -157,6 +157,19 @@ def test_stage_2_trains_a_self(stops: dict[int, Path]) -> None:
     assert [name for name in changed if name.startswith("generator.encoder") and "adaptive" in name]
     assert [name for name in changed if name.startswith("code_generators") and "heads.self" in name]
     assert "a_self" in changed
+
+
+def test_each_finished_stage_but_the_last_is_kept_for_evaluation(
+    folder: Path, stops: dict[int, Path], config: TrainingConfig, data_root: Path
+) -> None:
+    train(config, data_root, folder)
+    kept = folder / "stages"
+    assert {path.name for path in kept.iterdir()} == {"supervised", "adaptation"}
+    for stage, stop in (("supervised", stops[2]), ("adaptation", stops[5])):
+        assert {path.name for path in (kept / stage).iterdir()} == {"config.toml", "weights.safetensors"}
+        assert not moved(weights(stop), weights(kept / stage))
+    trained = load_trained(kept / "adaptation")
+    assert (trained.adapted, trained.distilled) == (True, False)
 
 
 def test_nothing_starts_anew_at_the_boundary_of_stage_2(

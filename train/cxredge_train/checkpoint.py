@@ -20,8 +20,9 @@ from torch import Tensor
 
 from cxredge.errors import CheckpointError
 from cxredge_train.config import TrainingConfig, read_config
-from cxredge_train.framework import AVERAGED, TrainingState
+from cxredge_train.framework import AVERAGED, TrainingState, build_generator
 from cxredge_train.networks import Generator
+from cxredge_train.unet import UNet
 
 CONFIG = "config.toml"
 WEIGHTS = "weights.safetensors"
@@ -115,18 +116,29 @@ class Trained:
     """What inference needs of a checkpoint.
 
     Attributes:
-        generator: the averaged generator.
+        generator: the averaged generator, or U-Net.
         config: the run's configuration.
         facts: of the run, with its ``iteration``.
         self_code: a_self's encoder code ``(16,)``.
         adaptation_code: a_da^X ``(16,)``, the mean of S over the INTRA training images.
     """
 
-    generator: Generator
+    generator: Generator | UNet
     config: TrainingConfig
     facts: dict[str, Any]
     self_code: Tensor
     adaptation_code: Tensor
+
+    @property
+    def folding_generator(self) -> Generator:
+        """The generator, where it is one whose codes can be folded.
+
+        Raises:
+            CheckpointError: it is the comparison's U-Net, which has no codes and is not exported.
+        """
+        if isinstance(self.generator, UNet):
+            raise CheckpointError(f"{self.config.name}: is a U-Net; only the generator G is exported")
+        return self.generator
 
     @property
     def distilled(self) -> bool:
@@ -158,7 +170,7 @@ def load_trained(folder: Path) -> Trained:
                 raise CheckpointError(f"{path}: has format {metadata['format']}, this cxredge reads {FORMAT}")
             tensors = {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
             self_code, adaptation_code = file.get_tensor(SELF_CODE), file.get_tensor(ADAPTATION_CODE)
-        generator = Generator(config.network)
+        generator = build_generator(config.network)
         generator.load_state_dict(tensors)
         facts = {**json.loads(metadata["facts"]), "iteration": int(metadata["iteration"])}
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:

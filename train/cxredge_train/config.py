@@ -288,6 +288,12 @@ class TrainingConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    def __post_init__(self) -> None:
+        stages = self.schedule.adaptation + self.schedule.distillation
+        if self.network.architecture == "unet":
+            _require(stages == 0, "schedule", "must be supervised only where network.architecture is unet")
+            _require(self.losses.lambda_style == 0, "losses.lambda_style", "must be 0 where the network is a U-Net")
+
     def to_toml(self) -> str:
         """The whole configuration as TOML, defaults included."""
         return tomli_w.dumps(asdict(self))

@@ -22,6 +22,12 @@ from cxredge_train.networks import (
     SwitchedNorm,
     initialise,
 )
+from cxredge_train.unet import UNet
+
+
+def build_generator(config: NetworkConfig) -> Generator | UNet:
+    """G, or the U-Net that stands in its place in the comparison."""
+    return UNet(config) if config.architecture == "unet" else Generator(config)
 
 
 class Framework(nn.Module):
@@ -29,7 +35,7 @@ class Framework(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.generator = Generator(config)
+        self.generator = build_generator(config)
         self.code_generators = CodeGenerators(config)
         self.style_encoder = StyleEncoder(config)
         self.discriminator = Discriminator(config)
@@ -66,6 +72,7 @@ class TrainingState:
             }
         )
         self.averages.requires_grad_(False)
+        self.averages.eval()
         self.optimisers = build_optimisers(self.framework, config.optimiser)
         self.adaptation_code = torch.zeros(CODE_SIZE)
         self.discriminator_loss = 1.0
@@ -73,11 +80,11 @@ class TrainingState:
         self.average_over_devices: Callable[[Tensor], Tensor] = lambda gradient: gradient
 
     @property
-    def generator_average(self) -> Generator:
+    def generator_average(self) -> Generator | UNet:
         """Moving average of G, the network that validation and export use."""
         average = self.averages["generator"]
         assert isinstance(average, AveragedModel)
-        assert isinstance(average.module, Generator)
+        assert isinstance(average.module, Generator | UNet)
         return average.module
 
     @property
@@ -108,6 +115,7 @@ class TrainingState:
     def start_self_from_seg(self) -> None:
         """Make a_self equal to a_seg in networks and averages; see ``ScheduleConfig.warm_start_self``."""
         for generator in (self.framework.generator, self.generator_average):
+            assert isinstance(generator, Generator)
             for module in generator.encoder.modules():
                 if isinstance(module, SwitchedNorm):
                     module.start_from_plain()

@@ -21,7 +21,7 @@ class CheckpointBackend:
     Args:
         folder: the checkpoint.
         path: ``direct`` is ``G(u, a_self)``, or ``G(u, a_seg)`` of a checkpoint without stage 2;
-            ``indirect`` is ``G(G(u, a_da^X), a_seg)`` (method, section 5).
+            ``indirect`` is ``G(G(u, a_da^X), a_seg)`` (method, section 5); ``supervised`` is ``G(u, a_seg)``.
         threads: CPU threads of torch; ``None`` leaves them.
 
     Raises:
@@ -57,7 +57,7 @@ class CheckpointBackend:
 
     def codes(self, count: int) -> Codes:
         """Code of the last step to the mask, for a batch of ``count``."""
-        if self.path == "indirect" or not self.trained.distilled:
+        if self.path != "direct" or not self.trained.distilled:
             return a_seg()
         return a_self(self.trained.self_code.to(self.device).expand(count, -1))
 

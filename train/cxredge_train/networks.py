@@ -80,12 +80,14 @@ class NetworkConfig:
         input_size: side of the square input in pixels, a multiple of 16 from 32 on (paper: 256).
         encoder_affine: whether the encoder's "(0, 1)" norm has a learned affine, as in the authors' release.
         shared_code_trunk: whether F_e and F_d share one trunk (the release) or are two networks (the paper).
+        architecture: ``generator`` is G; ``unet`` the comparison's U-Net in its place, supervised only.
     """
 
     width: int = 64
     input_size: int = 256
     encoder_affine: bool = True
     shared_code_trunk: bool = False
+    architecture: Literal["generator", "unet"] = "generator"
 
     def __post_init__(self) -> None:
         if self.width < 1:

@@ -17,6 +17,7 @@ from cxredge_train.batches import DomainImages, TrainingData
 from cxredge_train.config import Stage, TrainingConfig
 from cxredge_train.framework import TrainingState
 from cxredge_train.networks import Codes, Domain, Generator, StyleEncoder, a_da, a_seg, a_self
+from cxredge_train.unet import UNet
 
 BATCH = 4
 ROWS = 3
@@ -70,7 +71,7 @@ def mean_style(style_encoder: StyleEncoder, images: Tensor, device: torch.device
     return torch.cat(codes).mean(dim=0).cpu()
 
 
-def segment(generator: Generator, images: Tensor, codes: Codes, device: torch.device) -> list[NDArray[np.bool_]]:
+def segment(generator: Generator | UNet, images: Tensor, codes: Codes, device: torch.device) -> list[NDArray[np.bool_]]:
     """Post-processed masks ``(H, W)`` of images ``(N, 1, H, W)`` by one code ``(1, 16)``."""
     masks = []
     for batch in images.split(BATCH):
