@@ -20,6 +20,7 @@ from cxredge.pipeline import available_cores
 
 DISTRIBUTIONS = {
     "ONNX Runtime (CPU backend)": "onnxruntime",
+    "OpenVINO (CPU backend)": "openvino",
     "TensorRT": "tensorrt",
     "TensorRT for RTX": "tensorrt-rtx",
     "PyTorch (train, export)": "torch",
