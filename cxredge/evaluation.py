@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.dataset import Case, Dataset
+from cxredge.dataset import Case, Dataset, files_by_stem
 from cxredge.errors import CxredgeError, DatasetError, InputError
 from cxredge.preprocessing import MASK_THRESHOLD, network_mask
 from cxredge.radiograph import read_radiograph
@@ -107,6 +107,39 @@ def evaluate(
     if not any(score.measures for score in scores):
         raise DatasetError(f"{dataset.folder}: has no masks/ or infection/ to score against")
     return Summary(dataset.name, level, tuple(scores))
+
+
+def evaluate_masks(dataset: Dataset, kind: str, splits: Sequence[str] = DEFAULT_SPLITS) -> Summary:
+    """Score masks that stand in the data set, such as a peer's published ones, under the same protocol.
+
+    Args:
+        dataset: labelled data set.
+        kind: its folder of 0/255 masks, named as the images are; rows without one are left out.
+        splits: rows to score.
+
+    Raises:
+        DatasetError: no such masks, no labels, or a mask that cannot be read or has another size than its radiograph.
+    """
+    found = files_by_stem(dataset.folder / kind)
+    scores = []
+    for case in with_file(dataset, kind).split(*splits):
+        mask = read_label(found[case.name], case.radiograph().pixels, "none")
+        assert mask is not None
+        scores.append(Score(case, mask, dict(score_case(case, mask))))
+    return Summary(dataset.name, "none", tuple(scores))
+
+
+def with_file(dataset: Dataset, kind: str) -> Dataset:
+    """The rows of ``dataset`` that have a file in its folder ``kind``.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    found = files_by_stem(dataset.folder / kind)
+    cases = tuple(case for case in dataset.cases if case.name in found)
+    if not cases:
+        raise DatasetError(f"{dataset.folder}: no row has a file in {kind}/")
+    return Dataset(dataset.folder, cases)
 
 
 def score_case(case: Case, predicted: NDArray[np.bool_], level: Level = "none") -> Iterator[tuple[str, float]]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "segment": "Segment the lungs in radiographs.",
     "sample": "Write a few made radiographs to try cxredge on.",
     "evaluate": "Score a model on labelled data sets.",
+    "compare": "Tabulate several evaluations.",
     "data": "Check data sets before training.",
     "train": "Train the networks.",
     "export": "Turn a checkpoint into a model file.",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cxredge.evaluation import Summary
     from cxredge.shift import Level
 
+MASKS = "masks:"
+"""What a MODEL begins with that is a folder of masks in each data set."""
 LEVELS: tuple[Level, ...] = ("none", "weak", "harsh")
 
 
@@ -43,6 +45,7 @@ def parse_levels(_ctx: click.Context, _param: click.Parameter, value: str) -> tu
     show_default=True,
     help="direct: G(u, a_self); of a checkpoint also indirect: G(G(u, a_da), a_seg), supervised: G(u, a_seg).",
 )
+@click.option("--where", "where", help="Score only rows that have a file in this folder of their data set.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What runs the model.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file.")
 @click.option("--figures", type=click.Path(path_type=Path), help="Draw pictures into this folder (extra 'evaluate').")
@@ -53,6 +56,7 @@ def command(
     splits: tuple[str, ...],
     levels: tuple[Level, ...],
     path: InferencePath,
+    where: str | None,
     backend: BackendName,
     json_file: Path | None,
     figures: Path | None,
@@ -60,26 +64,37 @@ def command(
 ) -> None:
     """Score MODEL ("bundled" for the bundled one) on DATASETS: folders with images/, masks/ and manifest.csv.
 
-    MODEL is a model file or a checkpoint folder. Dice, IoU and HD95 of the lungs where both are
+    MODEL is a model file, a checkpoint folder, or masks:FOLDER for masks that stand in that folder of each
+    data set, such as a peer's (rows without one are left out). Dice, IoU and HD95 of the lungs where both are
     labelled; true-positive ratio (TPR) of the abnormality in infection/, of all of it and of what
     lies inside the lungs. --shift repeats it on shifted radiographs (cxredge/shift.py defines how).
     """
     from cxredge.dataset import open_dataset
-    from cxredge.evaluation import DEFAULT_SPLITS, evaluate
+    from cxredge.evaluation import DEFAULT_SPLITS, evaluate, evaluate_masks, with_file
     from cxredge.failures import failure_table
     from cxredge.results import write_atomically
     from cxredge.segmenter import Segmenter
 
-    chosen = None if str(model) == "bundled" else model
+    peer = str(model).removeprefix(MASKS) if str(model).startswith(MASKS) else None
+    if peer is not None and (levels != ("none",) or path != "direct"):
+        raise click.UsageError("masks can be scored as they are only: without --shift and --path")
+    chosen = None if str(model) == "bundled" or peer is not None else model
     opened = [open_dataset(folder) for folder in datasets]
+    if where is not None:
+        opened = [with_file(data, where) for data in opened]
     scored = [data for data in opened if figures is None or any(case.mask or case.infection for case in data.cases)]
-    with Segmenter.load(chosen, backend=backend, threads=1, path=path) as segmenter:
-        summaries = [evaluate(segmenter, data, splits or DEFAULT_SPLITS, level) for data in scored for level in levels]
-        contract = segmenter.contract
+    facts: dict[str, str]
+    if peer is not None:
+        summaries = [evaluate_masks(data, peer, splits or DEFAULT_SPLITS) for data in scored]
+        facts = {"model": peer}
+    else:
+        with Segmenter.load(chosen, backend=backend, threads=1, path=path) as segmenter:
+            summaries = [
+                evaluate(segmenter, data, splits or DEFAULT_SPLITS, level) for data in scored for level in levels
+            ]
+            facts = {"model": segmenter.contract.name, "code": segmenter.contract.code, "path": path}
     content = {
-        "model": contract.name,
-        "code": contract.code,
-        "path": path,
+        **facts,
         "datasets": [{**summary.to_dict(), "failures": failure_table(summary)} for summary in summaries],
     }
     print_scores(summaries)

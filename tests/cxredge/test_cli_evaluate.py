@@ -123,3 +123,35 @@ def test_an_exported_model_has_no_indirect_path(dataset: Path, model_file: Path)
     result = evaluate(model_file, dataset, "--path", "indirect")
     assert result.exit_code == 1
     assert "direct path only" in result.stderr
+
+
+def test_masks_of_a_peer_are_scored_where_it_has_them(dataset: Path, tmp_path: Path) -> None:
+    right = np.zeros((64, 64), bool)
+    right[10:50, 35:55] = True
+    save(right, dataset / "peer" / "b.png")
+    figures = tmp_path / "peer.json"
+    result = evaluate("masks:peer", dataset, "--split", "test", "--split", "val", "--json", figures)
+    assert result.exit_code == 0, result.output
+    content = json.loads(figures.read_text())
+    assert content["model"] == "peer"
+    (scored,) = content["datasets"]
+    assert (scored["dice"]["count"], scored["dice"]["mean"]) == (1, pytest.approx(2 / 3, abs=1e-4))
+
+
+def test_a_model_can_be_scored_on_the_rows_of_a_peer(dataset: Path, model_file: Path, tmp_path: Path) -> None:
+    save(np.ones((64, 64), bool), dataset / "peer" / "b.png")
+    figures = tmp_path / "ours.json"
+    evaluate(model_file, dataset, "--where", "peer", "--split", "test", "--split", "val", "--json", figures)
+    (scored,) = json.loads(figures.read_text())["datasets"]
+    assert (scored["dice"]["count"], scored["dice"]["mean"]) == (1, 1.0)
+
+
+def test_masks_that_do_not_fit_are_refused(dataset: Path) -> None:
+    save(np.ones((32, 64), bool), dataset / "peer" / "b.png")
+    result = evaluate("masks:peer", dataset, "--split", "val")
+    assert result.exit_code == 1
+    assert "has shape (32, 64), its radiograph (64, 64)" in result.output
+    result = evaluate("masks:nobody", dataset)
+    assert result.exit_code == 1
+    assert "no row has a file in nobody/" in result.output
+    assert evaluate("masks:peer", dataset, "--shift", "weak").exit_code == 2
