@@ -31,6 +31,9 @@ PLAIN_LINE_EVERY = 50
 @click.option("--init", type=click.Path(path_type=Path), help="Checkpoint whose weights a new run starts from.")
 @click.option("--resume", is_flag=True, help="Continue the checkpoint in the output folder, if there is one.")
 @click.option("--max-minutes", type=click.FloatRange(0, min_open=True), help="Save and stop after this time.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="TABLE.FIELD=VALUE", help="Change a field of CONFIG (in TOML)."
+)
 @click.option("--show", is_flag=True, help="Print the whole configuration and stop.")
 def command(
     config: str,
@@ -39,6 +42,7 @@ def command(
     init: Path | None,
     resume: bool,
     max_minutes: float | None,
+    changes: tuple[str, ...],
     show: bool,
 ) -> None:
     """Train by CONFIG: the name of a configuration that comes with cxredge (edge, standard, paper,
@@ -48,11 +52,11 @@ def command(
     continues exactly there.
     """
     try:
-        from cxredge_train.config import config_path, read_config
+        from cxredge_train.config_file import config_path, read_config
         from cxredge_train.training import train
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
-    configuration = read_config(config_path(config))
+    configuration = read_config(config_path(config), changes)
     if show:
         click.echo(configuration.to_toml())
         return

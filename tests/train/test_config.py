@@ -20,9 +20,8 @@ from cxredge_train.config import (
     Stage,
     TaskConfig,
     TrainingConfig,
-    config_path,
-    read_config,
 )
+from cxredge_train.config_file import config_path, read_config
 from cxredge_train.networks import NetworkConfig
 
 SHIPPED = sorted(path.stem for path in config_path("paper").parent.glob("*.toml"))
@@ -266,3 +265,29 @@ def test_the_content_hash_follows_every_field() -> None:
         replace(config, run=replace(config.run, seed=2)),
     ]
     assert len({other.content_hash() for other in [config, *others]}) == 5
+
+
+def test_fields_can_be_changed_on_reading() -> None:
+    changes = ["network.width=32", 'name="wide"', "losses.class_weights=[1, 2]", "run.channels_last=true"]
+    config = read_config(config_path("edge"), changes)
+    assert (config.network.width, config.name) == (32, "wide")
+    assert config.losses.class_weights == (1.0, 2.0)
+    assert config.run.channels_last
+    assert config.data == read_config(config_path("edge")).data
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("network.width", "is not one table.field=value"),
+        ("network.width=", "is not one table.field=value"),
+        ("a=1\nb=2", "is not one table.field=value"),
+        ("network.widht=32", "unknown field network.widht"),
+        ("network.width='32'", "network.width must be int"),
+        ("network=3", "network must be a table"),
+        ("losses.lambda_seg=-1", "losses.lambda_seg must not be negative"),
+    ],
+)
+def test_a_wrong_change_is_refused(change: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        read_config(config_path("edge"), [change])

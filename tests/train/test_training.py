@@ -484,7 +484,7 @@ def test_a_collapse_ends_the_run(folder: Path, config: TrainingConfig, data_root
 # Several processes
 
 TWO = """
-from cxredge_train.config import read_config
+from cxredge_train.config_file import read_config
 from cxredge_train.framework import TrainingState
 from cxredge_train.training import train
 import os, sys, torch

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cxredge.errors import CheckpointError, ConfigError
-from cxredge_train.config import TrainingConfig, read_config
+from cxredge_train.config import TrainingConfig
+from cxredge_train.config_file import read_config
 from cxredge_train.framework import TrainingState
 from cxredge_train.inference import CheckpointBackend
 from cxredge_train.networks import Domain, NetworkConfig, a_da, a_seg, a_self

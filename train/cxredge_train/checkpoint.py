@@ -19,7 +19,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from cxredge.errors import CheckpointError
-from cxredge_train.config import TrainingConfig, read_config
+from cxredge_train.config import TrainingConfig
+from cxredge_train.config_file import read_config
 from cxredge_train.framework import AVERAGED, TrainingState, build_generator
 from cxredge_train.networks import Generator
 from cxredge_train.unet import UNet

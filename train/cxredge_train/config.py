@@ -1,4 +1,4 @@
-"""The training configuration: frozen dataclasses read from TOML, every field named, typed and checked.
+"""The training configuration: frozen dataclasses, every field named, typed and checked.
 
 The defaults are those of the method (the paper, and the authors' released settings where it is
 silent). A wrong field is reported by its full name.
@@ -7,21 +7,14 @@ silent). A wrong field is reported by its full name.
 from __future__ import annotations
 
 import hashlib
-import sys
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal
 
 import tomli_w
 
 from cxredge.errors import ConfigError
 from cxredge_train.networks import NetworkConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class Stage(Enum):
@@ -301,82 +294,6 @@ class TrainingConfig:
     def content_hash(self) -> str:
         """SHA-256 of :meth:`to_toml`."""
         return hashlib.sha256(self.to_toml().encode()).hexdigest()
-
-
-def config_path(name_or_path: str) -> Path:
-    """The TOML file of a configuration that comes with cxredge (``edge``), or the path of one's own.
-
-    Raises:
-        ConfigError: neither exists.
-    """
-    path = Path(name_or_path)
-    if path.suffix == ".toml":
-        return path
-    package = Path(__file__).parent
-    folders = [package / "configs", package.parent / "configs"]  # in the wheel, in a checkout
-    for folder in folders:
-        if (folder / f"{name_or_path}.toml").is_file():
-            return folder / f"{name_or_path}.toml"
-    known = sorted(file.stem for folder in folders for file in folder.glob("*.toml"))
-    raise ConfigError(f"no configuration '{name_or_path}'; there are {', '.join(known)}, or give a .toml file")
-
-
-def read_config(path: Path) -> TrainingConfig:
-    """Read a configuration; fields that it leaves out keep their defaults.
-
-    Raises:
-        ConfigError: the file cannot be read, or a field is unknown, of the wrong type or out of range.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    try:
-        return _build(TrainingConfig, table, "")
-    except (ConfigError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-T = TypeVar("T")
-
-
-def _build(kind: type[T], table: dict[str, Any], prefix: str) -> T:
-    """A dataclass from a TOML table, checking names and types."""
-    types = get_type_hints(kind)
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(table) - known)
-    if unknown:
-        raise ConfigError(f"unknown field {prefix}{unknown[0]}; known: {', '.join(sorted(known))}")
-    return kind(**{name: _convert(types[name], value, prefix + name) for name, value in table.items()})
-
-
-def _convert(kind: Any, value: Any, name: str) -> Any:
-    """``value`` as ``kind``; integers pass as floats, lists as tuples."""
-    if is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{name} must be a table")
-        return _build(kind, value, f"{name}.")  # type: ignore[arg-type]
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ConfigError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}")
-        return value
-    if get_origin(kind) is tuple:
-        return _convert_tuple(get_args(kind), value, name)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{name} must be {kind.__name__}, not {value!r}")
-    return value
-
-
-def _convert_tuple(kinds: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise ConfigError(f"{name} must be a list")
-    if kinds[-1] is Ellipsis:
-        kinds = (kinds[0],) * len(value)
-    if len(value) != len(kinds):
-        raise ConfigError(f"{name} must have {len(kinds)} values, not {len(value)}")
-    return tuple(_convert(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
 
 
 def _require(condition: bool, name: str, rule: str) -> None:
