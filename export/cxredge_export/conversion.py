@@ -37,6 +37,7 @@ def to_onnx(network: nn.Module, input_size: int) -> onnx.ModelProto:
         )
     assert program is not None
     model = simplify(program.model_proto)
+    name_convs(model.graph)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -59,3 +60,10 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
         value.ClearField("metadata_props")
     return model
+
+
+def name_convs(graph: onnx.GraphProto) -> None:
+    """Name each conv after its weight, such as ``encoder.0.residual.conv1``, so that reports can be read."""
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            node.name = node.input[1].removesuffix(".weight")

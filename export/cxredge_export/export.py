@@ -7,16 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from cxredge.contract import Contract
 from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import add_contract, write_model
 from cxredge_export.conversion import to_onnx
-from cxredge_export.folding import DirectPath, fold_code
+from cxredge_export.folding import ADAIN, FOLDS, fold, fold_code
 from cxredge_export.parity import measure_parity, require_parity
+from cxredge_export.reference import unfolded
 from cxredge_train.checkpoint import Trained, load_trained
 from cxredge_train.networks import a_seg, a_self
 
 RESEARCH_LICENCE = "Research use only: trained on data sets whose terms forbid commercial use (see MODEL_CARD.md)"
+ALL_FOLDS = tuple(FOLDS)
 
 
 def export_model(
@@ -27,6 +31,7 @@ def export_model(
     name: str | None = None,
     licence: str = RESEARCH_LICENCE,
     measured: dict[str, Any] | None = None,
+    folds: Sequence[str] = ALL_FOLDS,
 ) -> Contract:
     """Fold, convert, compare and write a model.
 
@@ -37,23 +42,23 @@ def export_model(
         name: of the model; ``None`` for the file's stem.
         licence: terms of the weights.
         measured: figures of ``cxredge evaluate``, to travel in the contract.
+        folds: those of :data:`cxredge_export.folding.FOLDS` to apply; ``adain`` always is.
 
     Returns:
         The contract that was written.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        ParityError: the converted model gives other masks; nothing is written.
+        ParityError: the converted model gives other masks than the unfolded network; nothing is written.
     """
     trained = load_trained(checkpoint)
     generator, size = trained.folding_generator, trained.config.network.input_size
-    code = trained.self_code if trained.distilled else None
-    model = to_onnx(DirectPath(fold_code(generator, code)), size)
-    codes = a_seg() if code is None else a_self(code[None])
-    parity = measure_parity(model, generator, codes, radiographs, size)
+    model = folded_model(trained, folds)
+    codes = a_self(trained.self_code[None]) if trained.distilled else a_seg()
+    parity = measure_parity(model, unfolded(generator, codes), radiographs, size)
     require_parity(parity)
     contract = replace(
-        unmeasured_contract(trained, name or path.stem, licence),
+        unmeasured_contract(trained, name or path.stem, licence, folds),
         parity=parity.to_dict(),
         measured=measured or {},
     )
@@ -62,7 +67,14 @@ def export_model(
     return contract
 
 
-def unmeasured_contract(trained: Trained, name: str, licence: str) -> Contract:
+def folded_model(trained: Trained, folds: Sequence[str]) -> onnx.ModelProto:
+    """The direct path of ``trained`` as an ONNX graph, without a contract."""
+    code = trained.self_code if trained.distilled else None
+    network = fold(fold_code(trained.folding_generator, code), folds)
+    return to_onnx(network, trained.config.network.input_size)
+
+
+def unmeasured_contract(trained: Trained, name: str, licence: str, folds: Sequence[str] = ALL_FOLDS) -> Contract:
     """The contract of a folded FP32 model, without the figures."""
     config, facts = trained.config, trained.facts
     provenance = {
@@ -82,7 +94,7 @@ def unmeasured_contract(trained: Trained, name: str, licence: str) -> Contract:
         width=config.network.width,
         input_size=config.network.input_size,
         code="a_self" if trained.distilled else "a_seg",
-        folds=("adain",),
+        folds=(ADAIN, *(one for one in FOLDS if one in folds)),
         licence=licence,
         provenance=provenance,
     )

@@ -17,7 +17,7 @@ from torch import nn
 from cxredge.phantom import make_radiograph
 from cxredge.radiograph import Radiograph
 from cxredge_export.conversion import to_onnx
-from cxredge_export.folding import DirectPath, fold_code
+from cxredge_export.folding import FOLDS, fold, fold_code
 from cxredge_train import networks
 from cxredge_train.config import DataConfig, OptimiserConfig, ScheduleConfig, TaskConfig, TrainingConfig
 from cxredge_train.networks import Generator, NetworkConfig, initialise
@@ -55,8 +55,8 @@ def radiographs() -> list[Radiograph]:
 
 @pytest.fixture(scope="session")
 def converted(generator: Generator) -> onnx.ModelProto:
-    """The direct path of :func:`generator` with a_seg; copy it before changing it."""
-    return to_onnx(DirectPath(fold_code(generator, None)), SIZE)
+    """The direct path of :func:`generator` with a_seg, all folds applied; copy it before changing it."""
+    return to_onnx(fold(fold_code(generator, None), FOLDS), SIZE)
 
 
 def write_dataset(folder: Path, seeds: range, splits: Sequence[str]) -> None:
