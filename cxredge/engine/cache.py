@@ -67,7 +67,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("cxredge")) / "engines"
 
 
-def cached_engine(key: EngineKey, build: Callable[[Path], EngineRecord]) -> Engine:
+def cached_engine(key: EngineKey, build: Callable[[Path], EngineRecord], *, proved_only: bool = False) -> Engine:
     """The engine of ``key``: from the cache, or built and kept there.
 
     Of several processes that ask at once one builds, the others wait for it.
@@ -75,6 +75,7 @@ def cached_engine(key: EngineKey, build: Callable[[Path], EngineRecord]) -> Engi
     Args:
         key: what the engine depends on.
         build: see :func:`make_engine`.
+        proved_only: build again where the engine in the cache had no parity run, as after a cross-build.
 
     Raises:
         OutputError: the cache cannot be written, as on a full disk.
@@ -83,6 +84,8 @@ def cached_engine(key: EngineKey, build: Callable[[Path], EngineRecord]) -> Engi
     plan = cache_folder() / f"{key.digest()}{PLAN_SUFFIX}"
     with held_lock(plan):
         record = fitting_record(plan, key.wanted)
+        if record is not None and proved_only and record.parity is None:
+            record = None
         return plan, make_engine(plan, build) if record is None else record
 
 

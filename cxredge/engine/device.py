@@ -17,7 +17,10 @@ MANAGEMENT_LIBRARY = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so
 MAJOR, MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h."""
 LONGEST_NAME = 256
-NO_DRIVER = "there is no NVIDIA driver on this machine ({library} cannot be loaded); install one, or cross-build"
+NO_DRIVER = (
+    "there is no NVIDIA driver on this machine ({library} cannot be loaded); install one, "
+    "or cross-build with tensorrt-rtx and --compute-capability"
+)
 
 
 @dataclass(frozen=True)

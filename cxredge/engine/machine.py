@@ -14,10 +14,10 @@ from cxredge.errors import EngineError
 def wanted_here(flavour: Flavour | None, device: Device | None) -> Wanted:
     """What an engine must be for to run here; what is not known is left open."""
     return Wanted(
-        flavour=flavour and flavour.name,
-        version=flavour and flavour.version,
-        compute_capability=device and device.compute_capability,
-        gpu_name=device and device.name,
+        flavour=None if flavour is None else flavour.name,
+        version=None if flavour is None else flavour.version,
+        compute_capability=None if device is None else device.compute_capability,
+        gpu_name=None if device is None else device.name,
     )
 
 

@@ -1,0 +1,108 @@
+"""Parity: an engine on its GPU against ONNX Runtime, before the engine may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.backends import Backend
+from cxredge.engine.record import Batches
+from cxredge.errors import EngineError
+
+LARGEST_FLIPPED_SHARE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 5e-3}
+"""Share of mask pixels (logit > 0) that may differ, by precision: those along the contours whose logit is near 0.
+
+The reference rounds where the model file says so and sums in FP32. A GPU sums in another order and keeps FP16
+between fused layers; a rounding that falls to the other side moves an INT8 value by a whole step.
+"""
+
+
+@dataclass(frozen=True)
+class EngineParity:
+    """How far an engine is from ONNX Runtime.
+
+    Attributes:
+        images: network inputs compared.
+        batches: batch sizes that were run.
+        pixels: mask pixels compared, at network size, over all batches.
+        flipped_pixels: mask pixels (logit > 0) that differ.
+        max_abs_difference: of the lung logits.
+        finite: whether every logit is a number.
+        largest_flipped_share: share of flipped pixels up to which the engine passes.
+        reference: what it was compared with.
+    """
+
+    images: int
+    batches: tuple[int, ...]
+    pixels: int
+    flipped_pixels: int
+    max_abs_difference: float
+    finite: bool
+    largest_flipped_share: float
+    reference: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the engine segments as the model does."""
+        return self.finite and self.flipped_pixels <= self.largest_flipped_share * self.pixels
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {**asdict(self), "batches": list(self.batches)}
+
+
+def measure_parity(
+    engine: Backend, reference: Backend, inputs: NDArray[np.float32], batches: Batches, precision: str
+) -> EngineParity:
+    """Run both on the same inputs, the engine with its smallest, best and largest batch.
+
+    Args:
+        engine: what is to be proved.
+        reference: ONNX Runtime on the typed model.
+        inputs: ``(N, 1, S, S)`` network inputs; a batch that is larger repeats them.
+        batches: of the engine's profile.
+        precision: of the engine; sets what is tolerated.
+
+    Raises:
+        EngineError: no inputs.
+        BackendError: one of the two failed.
+    """
+    if len(inputs) == 0:
+        raise EngineError("parity needs at least one radiograph")
+    wanted = np.concatenate([reference.run(inputs[n : n + 1]) for n in range(len(inputs))])
+    sizes = tuple(sorted(set(batches)))
+    flipped, pixels, largest, finite = 0, 0, 0.0, True
+    for order in runs(len(inputs), sizes):
+        found = engine.run(inputs[order])
+        flipped += int(((found > 0) != (wanted[order] > 0)).sum())
+        pixels += found.size
+        finite &= bool(np.isfinite(found).all())
+        largest = max(largest, float(np.nan_to_num(np.abs(found - wanted[order])).max()))
+    share = LARGEST_FLIPPED_SHARE[precision]
+    return EngineParity(len(inputs), sizes, pixels, flipped, largest, finite, share, reference.name)
+
+
+def runs(images: int, sizes: Sequence[int]) -> list[NDArray[np.intp]]:
+    """Indices of the inputs of each run, so that with each batch size every image is seen at least once."""
+    found = []
+    for size in sizes:
+        count = -(-images // size)
+        found += np.split(np.arange(count * size) % images, count)
+    return found
+
+
+def require_parity(parity: EngineParity) -> None:
+    """Raise :class:`EngineError` where the engine does not pass."""
+    if parity.passed:
+        return
+    if not parity.finite:
+        raise EngineError("the engine gives logits that are not numbers; it was deleted")
+    raise EngineError(
+        f"the engine's masks differ from those of {parity.reference}: {parity.flipped_pixels} of {parity.pixels} "
+        f"pixels flipped (allowed: {int(parity.largest_flipped_share * parity.pixels)}), largest logit difference "
+        f"{parity.max_abs_difference:.2g}; it was deleted"
+    )
