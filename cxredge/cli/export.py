@@ -1,69 +1,197 @@
-"""``cxredge export``: from a checkpoint to a model file."""
+"""``cxredge export``: from a checkpoint to a model file, or from a model file to one of another precision."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cxredge.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from onnx import ModelProto
+
     from cxredge.radiograph import Radiograph
+    from cxredge_export.cost import Cost
+
+    Models: TypeAlias = Callable[[], dict[str, ModelProto]]
 
 MADE_RADIOGRAPHS = 8
+PRECISIONS = ("fp32", "fp16")
+FP16_SUFFIX = ".fp16.onnx"
+UNFOLDED = "unfolded (adain only)"
+
+
+def parse_precisions(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Precisions separated by commas, such as ``fp32,fp16``, as a tuple in that order."""
+    if value is None:
+        return None
+    named = value.split(",")
+    unknown = set(named) - set(PRECISIONS)
+    if unknown:
+        raise click.BadParameter(f"{sorted(unknown)[0]!r} is not one of {', '.join(PRECISIONS)}")
+    return tuple(precision for precision in PRECISIONS if precision in named)
 
 
 @click.command("export", short_help="Turn a checkpoint into a model file.")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="ONNX file to write.")
+@click.argument("source", metavar="CHECKPOINT|MODEL", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help=f"ONNX file to write, NAME.onnx; FP16 is written to NAME{FP16_SUFFIX}.",
+)
+@click.option("--folds", help="all, none, or names with commas; 'adain' always is applied.  [default: all]")
+@click.option(
+    "--precision", "precisions", callback=parse_precisions, help="Of fp32,fp16.  [default: fp32; of a MODEL: fp16]"
+)
 @click.option(
     "--parity-images",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Radiographs, folders, or data sets (their test rows) for the parity check. [default: made radiographs]",
+    help="Radiographs, folders, or data sets (their test rows) for the parity check.  [default: made radiographs]",
 )
-@click.option("--licence", help="Terms of the weights. [default: research use, as those of the bundled model]")
-@click.option("--name", help="Name of the model. [default: the file's stem]")
+@click.option("--licence", help="Terms of the weights.  [default: research use, as those of the bundled model]")
+@click.option("--name", help="Name of the model.  [default: the file's stem]")
 @click.option(
     "--measured",
     type=click.Path(path_type=Path),
     help="JSON file of 'cxredge evaluate --json', to travel in the contract.",
 )
+@click.option("--report", is_flag=True, help="Print GMAC, weights, bytes and CPU latency before and after.")
+@click.option("--report-json", type=click.Path(path_type=Path), help="Write that report to this file.")
 def command(
-    checkpoint: Path,
+    source: Path,
     output: Path,
+    folds: str | None,
+    precisions: tuple[str, ...] | None,
     parity_images: tuple[Path, ...],
     licence: str | None,
     name: str | None,
     measured: Path | None,
+    report: bool,
+    report_json: Path | None,
 ) -> None:
-    """Fold the fixed code of CHECKPOINT into the generator and write it as one ONNX file.
+    """Write CHECKPOINT with its code folded in as one ONNX file; or MODEL, such a file, in FP16.
 
-    The file is compared with the checkpoint in PyTorch first; a file whose masks differ is not written.
+    Folds are exact, and any choice of them is valid: 'adain' makes the network plain; norm-bias,
+    shortcut, pool-conv, up-conv and head make it cheaper. A file is compared with what it was made from
+    first, a folded network with the unfolded one in PyTorch, an FP16 model with the FP32 or INT8 one; it
+    is not written if its masks differ.
     """
+    given = {"name": name, "licence": licence, "folds": folds, "measured": measured and read_measured(measured)}
+    options = {option: value for option, value in given.items() if value is not None}
+    paths = output_paths(output, precisions or (("fp16",) if source.is_file() else ("fp32",)))
+    radiographs = parity_radiographs(parity_images)
+    if source.is_file():
+        before, models = from_model(source, tuple(paths), options, radiographs)
+    else:
+        before, models = from_checkpoint(source, tuple(paths), {"name": output.stem, **options}, radiographs)
+    write_models(models, paths)
+    if report or report_json is not None:
+        measured_models = before() | {paths[precision].name: model for precision, model in models.items()}
+        report_costs(measured_models, report_json, printed=report)
+
+
+def output_paths(output: Path, precisions: tuple[str, ...]) -> dict[str, Path]:
+    """File of each precision: ``output`` of fp32, NAME.fp16.onnx of fp16.
+
+    Raises:
+        click.UsageError: an FP32 file would be named as an FP16 one is.
+    """
+    typed = output.name.endswith(FP16_SUFFIX)
+    if typed and "fp32" in precisions:
+        raise click.UsageError(f"{output}: is the name of an FP16 model; name NAME.onnx, or --precision fp16 alone")
+    return {p: output if p == "fp32" or typed else output.with_suffix(FP16_SUFFIX) for p in precisions}
+
+
+def from_checkpoint(
+    checkpoint: Path, precisions: tuple[str, ...], options: dict[str, Any], radiographs: Sequence[Radiograph]
+) -> tuple[Models, dict[str, ModelProto]]:
+    """The models of a checkpoint by precision, and what gives the one that their costs are compared with."""
     try:
-        from cxredge_export.export import RESEARCH_LICENCE, export_model
+        from cxredge_export.export import make_model, unfolded_model
+        from cxredge_export.folding import parse_folds
+        from cxredge_export.precision import compared_fp16
     except ModuleNotFoundError as error:
-        raise MissingExtraError("exporting", "export") from error
-    figures = read_measured(measured)
-    contract = export_model(
-        checkpoint,
-        output,
-        parity_radiographs(parity_images),
-        name=name,
-        licence=licence or RESEARCH_LICENCE,
-        measured=figures,
-    )
-    parity = contract.parity
-    click.echo(
-        f"{output}: {contract.name}, width {contract.width}, code {contract.code}, {contract.precision}; "
-        f"parity on {parity['images']} images: {parity['flipped_pixels']} of {parity['pixels']} mask pixels flipped, "
-        f"largest logit difference {parity['max_abs_difference']:.2g}"
-    )
+        raise MissingExtraError("exporting a checkpoint", "export") from error
+    try:
+        folds = parse_folds(options.pop("folds", "all"))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--folds") from error
+    model = make_model(checkpoint, radiographs, folds=folds, **options)
+    models = {p: model if p == "fp32" else compared_fp16(model, radiographs) for p in precisions}
+    return lambda: {UNFOLDED: unfolded_model(checkpoint)}, models
+
+
+def from_model(
+    source: Path, precisions: tuple[str, ...], options: dict[str, Any], radiographs: Sequence[Radiograph]
+) -> tuple[Models, dict[str, ModelProto]]:
+    """A model file in FP16, and what gives the file's own model."""
+    if options:
+        raise click.UsageError(f"{source}: is a model file, whose {', '.join(options)} cannot be changed any more")
+    if precisions != ("fp16",):
+        raise click.UsageError(f"{source}: is a model file, which can only be typed: --precision fp16")
+    try:
+        from cxredge_calibration.model_file import read_model
+        from cxredge_export.precision import compared_fp16
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("typing a model", "calibration") from error
+    model, _ = read_model(source)
+    return lambda: {source.name: model}, {"fp16": compared_fp16(model, radiographs)}
+
+
+def write_models(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) -> None:
+    """Write every model and say what it is and how close to what it was made from."""
+    from cxredge_calibration.model_file import read_contract, write_model
+
+    for precision, model in models.items():
+        write_model(model, paths[precision])
+        contract, parity = read_contract(model), read_contract(model).parity
+        click.echo(
+            f"{paths[precision]}: {contract.name}, width {contract.width}, code {contract.code}, "
+            f"{contract.precision}; parity on {parity['images']} images: {parity['flipped_pixels']} of "
+            f"{parity['pixels']} mask pixels flipped, largest logit difference {parity['max_abs_difference']:.2g}"
+        )
+
+
+def report_costs(models: Mapping[str, ModelProto], path: Path | None, *, printed: bool) -> None:
+    """Measure what the models cost on this machine, print it, write it to ``path``."""
+    from cxredge.pipeline import available_cores
+    from cxredge.results import write_atomically
+    from cxredge_export.cost import measure_costs
+
+    threads = available_cores()
+    costs = measure_costs(models, threads)
+    if printed:
+        print_costs(costs, threads)
+    if path is not None:
+        content = {"threads": threads, "models": {name: cost.to_dict() for name, cost in costs.items()}}
+        write_atomically(path, json.dumps(content, indent=2).encode())
+
+
+def print_costs(costs: Mapping[str, Cost], threads: int) -> None:
+    """Print the costs as a table; latencies also as shares of the first model's."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"ONNX Runtime on this CPU, {threads} threads, one image at a time", title_justify="left")
+    table.add_column("model")
+    for title in ("GMAC", "weights", "bytes", "latency ms", "of the first"):
+        table.add_column(title, justify="right")
+    first = next(iter(costs.values())).latency_ms
+    for name, cost in costs.items():
+        latency = (f"{cost.latency_ms:.1f}", f"{cost.latency_ms / first:.2f}")
+        table.add_row(escape(name), f"{cost.gmac:.2f}", f"{cost.parameters:,}", f"{cost.bytes:,}", *latency)
+    Console().print(table)
 
 
 def parity_radiographs(paths: tuple[Path, ...]) -> list[Radiograph]:
@@ -85,10 +213,8 @@ def parity_radiographs(paths: tuple[Path, ...]) -> list[Radiograph]:
     return [read_radiograph(file) for file in files]
 
 
-def read_measured(path: Path | None) -> dict[str, object]:
+def read_measured(path: Path) -> dict[str, object]:
     """The figures that ``cxredge evaluate --json`` wrote."""
-    if path is None:
-        return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -39,18 +39,15 @@ class Cost:
         return asdict(self)
 
 
-def measure_costs(
-    models: Mapping[str, onnx.ModelProto], size: int, threads: int, repeats: int = REPEATS
-) -> dict[str, Cost]:
+def measure_costs(models: Mapping[str, onnx.ModelProto], threads: int, repeats: int = REPEATS) -> dict[str, Cost]:
     """Cost of each of ``models``, whose latencies are measured in turns, in one run.
 
     Args:
-        models: by name, each ``(N, 1, size, size) -> (N, 1, size, size)``.
-        size: side of the input in pixels.
+        models: by name, all with inputs ``(N, 1, S, S)`` of the same size.
         threads: CPU threads of one inference.
         repeats: times that each model is run, after a warm-up.
     """
-    latencies = measure_latencies(models, size, threads, repeats)
+    latencies = measure_latencies(models, threads, repeats)
     return {
         name: Cost(macs(model) / 1e9, parameters(model), model.ByteSize(), latencies[name])
         for name, model in models.items()
@@ -86,19 +83,20 @@ def parameters(model: onnx.ModelProto) -> int:
     return sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
 
 
-def measure_latencies(models: Mapping[str, onnx.ModelProto], size: int, threads: int, repeats: int) -> dict[str, float]:
+def measure_latencies(models: Mapping[str, onnx.ModelProto], threads: int, repeats: int) -> dict[str, float]:
     """Median milliseconds of one image by name of the model."""
     options = session_options(threads)
     sessions = {
         name: onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         for name, model in models.items()
     }
-    image = np.random.default_rng(0).uniform(-1, 1, (1, 1, size, size)).astype(np.float32)
     times: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(WARM_UP + repeats):
         for name, session in sessions.items():
+            entry = session.get_inputs()[0]
+            image = np.random.default_rng(turn).uniform(-1, 1, (1, *entry.shape[1:])).astype(np.float32)
             started = time.perf_counter()
-            session.run(None, {session.get_inputs()[0].name: image})
+            session.run(None, {entry.name: image})
             if turn >= WARM_UP:
                 times[name].append(1000 * (time.perf_counter() - started))
     return {name: statistics.median(values) for name, values in times.items()}

@@ -11,7 +11,7 @@ import onnx
 
 from cxredge.contract import Contract
 from cxredge.radiograph import Radiograph
-from cxredge_calibration.model_file import add_contract, write_model
+from cxredge_calibration.model_file import add_contract, read_contract, write_model
 from cxredge_export.conversion import to_onnx
 from cxredge_export.folding import ADAIN, FOLDS, fold, fold_code
 from cxredge_export.parity import measure_parity, require_parity
@@ -23,48 +23,57 @@ RESEARCH_LICENCE = "Research use only: trained on data sets whose terms forbid c
 ALL_FOLDS = tuple(FOLDS)
 
 
-def export_model(
+def export_model(checkpoint: Path, path: Path, radiographs: Sequence[Radiograph], **options: Any) -> Contract:
+    """Make a model of a checkpoint and write it; ``options`` are those of :func:`make_model`.
+
+    Returns:
+        The contract that was written.
+    """
+    model = make_model(checkpoint, radiographs, **{"name": path.stem, **options})
+    write_model(model, path)
+    return read_contract(model)
+
+
+def make_model(
     checkpoint: Path,
-    path: Path,
     radiographs: Sequence[Radiograph],
     *,
-    name: str | None = None,
+    name: str,
     licence: str = RESEARCH_LICENCE,
     measured: dict[str, Any] | None = None,
     folds: Sequence[str] = ALL_FOLDS,
-) -> Contract:
-    """Fold, convert, compare and write a model.
+) -> onnx.ModelProto:
+    """Fold, convert and compare.
 
     Args:
         checkpoint: folder that ``cxredge train`` wrote.
-        path: ONNX file to write.
         radiographs: what the parity check runs on.
-        name: of the model; ``None`` for the file's stem.
+        name: of the model.
         licence: terms of the weights.
         measured: figures of ``cxredge evaluate``, to travel in the contract.
         folds: those of :data:`cxredge_export.folding.FOLDS` to apply; ``adain`` always is.
 
     Returns:
-        The contract that was written.
+        The FP32 model with its contract.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
-        ParityError: the converted model gives other masks than the unfolded network; nothing is written.
+        ParityError: the converted model gives other masks than the unfolded network.
     """
     trained = load_trained(checkpoint)
-    generator, size = trained.folding_generator, trained.config.network.input_size
+    size = trained.config.network.input_size
     model = folded_model(trained, folds)
     codes = a_self(trained.self_code[None]) if trained.distilled else a_seg()
-    parity = measure_parity(model, unfolded(generator, codes), radiographs, size)
+    parity = measure_parity(model, unfolded(trained.folding_generator, codes), radiographs, size)
     require_parity(parity)
-    contract = replace(
-        unmeasured_contract(trained, name or path.stem, licence, folds),
-        parity=parity.to_dict(),
-        measured=measured or {},
-    )
-    add_contract(model, contract)
-    write_model(model, path)
-    return contract
+    contract = unmeasured_contract(trained, name, licence, folds)
+    add_contract(model, replace(contract, parity=parity.to_dict(), measured=measured or {}))
+    return model
+
+
+def unfolded_model(checkpoint: Path) -> onnx.ModelProto:
+    """The direct path of a checkpoint with the fold ``adain`` only, without a contract, to compare costs with."""
+    return folded_model(load_trained(checkpoint), ())
 
 
 def folded_model(trained: Trained, folds: Sequence[str]) -> onnx.ModelProto:

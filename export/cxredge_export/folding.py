@@ -181,6 +181,7 @@ def changed(layers: Layers, change: Callable[[nn.Conv2d], nn.Module]) -> Layers:
 
 def spread(weight: Tensor, taps: Tensor) -> Tensor:
     """A kernel ``(O, I, 3, 3)`` spread to ``(O, I, 4, 4)`` by ``taps`` ``(4, 3)`` along both axes; rounded once."""
+    taps = taps.to(weight.device)
     return torch.einsum("ya,xb,oiab->oiyx", taps, taps, weight.double()).to(weight.dtype)
 
 

@@ -34,8 +34,8 @@ class Tolerance:
 
 EXACT = Tolerance(difference=1e-3, flipped_share=1e-6)
 """Rounding of FP32: the pixels that may flip are those whose logit is 0 but for it."""
-HALF = Tolerance(difference=1.0, flipped_share=2e-3)
-"""Rounding of FP16."""
+HALF = Tolerance(difference=1.0, flipped_share=1e-3)
+"""Rounding of FP16; as lungs are about a quarter of a radiograph, such a share moves Dice by 0.002 at most."""
 
 
 @dataclass(frozen=True)

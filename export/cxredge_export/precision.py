@@ -7,6 +7,7 @@ statistics of the instance norms stay in FP32: a sum of 65 536 pixels overflows 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,9 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from cxredge.contract import CONTRACT_KEY, Contract
 from cxredge.errors import ModelError
+from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import add_contract, read_contract
+from cxredge_export.parity import HALF, in_onnxruntime, measure_parity, require_parity
 
 KEPT_IN_FP32 = ("InstanceNormalization",)
 """Operators that are computed in FP32 between casts."""
@@ -32,8 +35,9 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         model: FP32 or INT8 (Q/DQ, operator set 19 or later), left as it is.
 
     Returns:
-        A topologically sorted, checked model. A contract is carried along: ``fp32`` becomes ``fp16``;
-        ``int8`` stays, and its calibration record says that the remainder is FP16.
+        A topologically sorted, checked model. A contract is carried along: ``fp32`` becomes ``fp16``,
+        and what was measured says in which precision; ``int8`` stays, and its calibration record says
+        that the remainder is FP16.
 
     Raises:
         ModelError: it is in FP16 already, or its operator set has no FP16 scales.
@@ -66,7 +70,26 @@ def fp16_contract(contract: Contract) -> Contract:
         raise ModelError(f"{contract.name} is typed FP16 already; name the FP32 or INT8 model that it was made from")
     if contract.precision == "int8":
         return replace(contract, calibration={**calibration, REMAINDER: "fp16"})
-    return replace(contract, precision="fp16")
+    measured = {"precision": contract.precision, **contract.measured} if contract.measured else {}
+    return replace(contract, precision="fp16", measured=measured)
+
+
+def compared_fp16(model: onnx.ModelProto, radiographs: Sequence[Radiograph]) -> onnx.ModelProto:
+    """:func:`to_fp16` of a model with a contract, compared with the model in ONNX Runtime.
+
+    The contract's parity becomes that comparison, and keeps the one before as ``original``. A CPU
+    computes FP16 convs in FP32 between roundings, so a GPU's masks differ in about twice as many pixels.
+
+    Raises:
+        ModelError: as :func:`to_fp16`.
+        ParityError: the masks differ by more than rounding to FP16 explains.
+    """
+    contract = read_contract(model)
+    typed = to_fp16(model)
+    parity = measure_parity(typed, in_onnxruntime(model), radiographs, contract.input_size)
+    require_parity(parity, HALF)
+    add_contract(typed, replace(read_contract(typed), parity={**parity.to_dict(), "original": contract.parity}))
+    return typed
 
 
 def require_scales_in_fp16(model: onnx.ModelProto) -> None:
