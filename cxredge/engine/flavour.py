@@ -47,7 +47,7 @@ class Flavour:
     @property
     def capabilities(self) -> tuple[str, ...]:
         """Compute capabilities that it can build for without the GPU, as ``"8.9"``, ascending."""
-        if not self.cross_builds:
+        if not hasattr(self.module, "ComputeCapability"):
             return ()
         numbers = [re.fullmatch(r"SM(\d+)(\d)", name) for name in dir(self.module.ComputeCapability)]
         found = sorted((int(match[1]), int(match[2])) for match in numbers if match)
