@@ -27,6 +27,7 @@ COMMANDS = {
     "data": "Check data sets before training.",
     "train": "Train the networks.",
     "export": "Turn a checkpoint into a model file.",
+    "calibrate": "Quantise a model to INT8.",
     "build-engine": "Compile a model for an NVIDIA GPU.",
     "benchmark": "Measure a model's speed stage by stage.",
     "doctor": "Show what cxredge finds on this machine.",
