@@ -18,7 +18,7 @@ from cxredge.roofline import Floor
 
 MEGA = 1e6
 NONE = "–"
-TABLE_WIDTH = 150
+TABLE_WIDTH = 170
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def print_host(measurement: Measurement) -> None:
 def print_rows(rows: Sequence[Row]) -> None:
     """Print inference of every contestant at every batch size."""
     table = Table(title="inference, ms a batch", title_justify="left")
-    table.add_column("contestant", overflow="fold")
+    table.add_column("contestant", no_wrap=True)
     titles = ("batch", "to device", "compute", "from device", "p50", "p90", "p99", "images/s", "ratio", "flipped")
     for title in (*titles, "host MB", "device MB", "floor"):
         table.add_column(title, justify="right")

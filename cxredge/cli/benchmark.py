@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
+import numpy as np
 
 from cxredge.backends import BACKENDS, open_backend
 from cxredge.errors import BackendError, InputError, MissingExtraError
@@ -34,10 +35,12 @@ class Contestant:
     Attributes:
         backend: one of :data:`RIVALS`, or ``auto``.
         model: its file or folder.
+        named: whether that is another than MODEL and MODEL's checkpoint.
     """
 
     backend: str
     model: Path
+    named: bool = False
 
 
 def parse_rivals(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[tuple[str, str], ...]:
@@ -98,7 +101,7 @@ def command(
 
     draw = None if figure is None else require_drawing()
     own = Contestant(backend, bundled_model() if str(model) == "bundled" else model)
-    rivals = [Contestant(name, rival_model(name, file, own.model, checkpoint)) for name, file in against]
+    rivals = [Contestant(name, rival_model(name, file, own.model, checkpoint), bool(file)) for name, file in against]
     with tempfile.TemporaryDirectory() as folder, opened([own, *rivals]) as (contestants, backends):
         sources = find_sources(images, Path(folder))
         with progress(len(batches) * (1 + repeats) * len(backends)) as step:
@@ -124,15 +127,24 @@ def rival_model(name: str, file: str, own: Path, checkpoint: Path | None) -> Pat
 
 
 def open_contestant(contestant: Contestant) -> Backend:
-    """Load a contestant; a compiled one compiles at its first run with each batch size."""
+    """Load a contestant.
+
+    Raises:
+        BackendError: PyTorch cannot compile it.
+        MissingExtraError: a checkpoint, and PyTorch is not installed.
+    """
     if contestant.backend != COMPILED:
         return open_backend(contestant.model, cast("BackendName", contestant.backend))
-    try:
-        from cxredge_train.inference import CheckpointBackend
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("running a checkpoint", "train") from error
-    backend = CheckpointBackend(contestant.model)
+    backend = open_backend(contestant.model, "torch")
+    from cxredge_train.inference import CheckpointBackend
+
+    assert isinstance(backend, CheckpointBackend)
     backend.generator.compile(dynamic=False)
+    size = backend.contract.input_size
+    try:
+        backend.run(np.zeros((1, 1, size, size), np.float32))
+    except RuntimeError as error:  # base of what torch.compile raises
+        raise BackendError(f"{contestant.model}: PyTorch cannot compile it: {error}") from error
     return backend
 
 
@@ -149,7 +161,7 @@ def opened(wanted: Sequence[Contestant]) -> Iterator[tuple[dict[str, Contestant]
         for contestant in wanted:
             backend = open_contestant(contestant)
             name = backend.name if contestant.backend == "auto" else contestant.backend
-            name = name if contestant.model == wanted[0].model else f"{name} {contestant.model.name}"
+            name = f"{name} {contestant.model.name}" if contestant.named else name
             if name in backends:
                 backend.close()
                 continue
@@ -187,7 +199,8 @@ def progress(total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("benchmark", total=total)
         yield lambda: bar.advance(task)
 
