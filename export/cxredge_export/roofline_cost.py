@@ -140,6 +140,6 @@ def flops(node: NodeProto, sizes: TensorSizes) -> float:
 
 def precision(node: NodeProto, sizes: TensorSizes) -> str:
     """Precision of a node's arithmetic."""
-    if sizes.is_quantised(node.input[0]):
+    if node.op_type in CONVOLUTIONS and sizes.is_quantised(node.input[0]):
         return "int8"
     return "fp16" if sizes.types[node.output[0]] == TensorProto.FLOAT16 else "fp32"
