@@ -1,0 +1,63 @@
+"""A fixed number of lanes that threads take in turn: each runs one thing at a time, the last one closes them all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from cxredge.errors import BackendError
+
+Lane = TypeVar("Lane")
+
+
+class LanePool(Generic[Lane]):
+    """Lanes, of which the one that was used last is taken first, because it is warm.
+
+    Args:
+        lanes: all of them, idle.
+        patience: seconds that a thread waits for a lane.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], patience: float) -> None:
+        self._lanes, self._idle, self._patience = list(lanes), list(lanes), patience
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def lane(self) -> Iterator[Lane]:
+        """Have a lane to oneself.
+
+        Raises:
+            BackendError: the pool is closed, or all lanes stay busy.
+        """
+        lane = self._take()
+        try:
+            yield lane
+        finally:
+            with self._changed:
+                self._idle.append(lane)
+                self._changed.notify_all()
+
+    def _take(self) -> Lane:
+        with self._changed:
+            found = self._changed.wait_for(lambda: self._closed or self._idle, self._patience)
+            if self._closed:
+                raise BackendError("the backend is closed")
+            if not found:
+                raise BackendError(
+                    f"all {len(self._lanes)} lanes of the engine were busy for {self._patience:.0f} s; the GPU hangs, "
+                    "or too many threads share it: look at 'nvidia-smi'"
+                )
+            return self._idle.pop()
+
+    def close(self) -> list[Lane]:
+        """Refuse whoever still waits, wait for what runs, and give all lanes; none when it was closed already."""
+        with self._changed:
+            if self._closed:
+                return []
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._idle) == len(self._lanes))
+            return self._lanes

@@ -1,0 +1,143 @@
+"""TensorRT and TensorRT for RTX on an NVIDIA GPU (extras ``tensorrt`` and ``rtx``).
+
+An engine is a plan and its sidecar (:mod:`cxredge.engine`); the sidecar is checked against the installed
+TensorRT and the GPU before any TensorRT object is made. Runs are spread over lanes, each with a stream and
+buffers of its own, so that copying for one batch overlaps with computing another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxredge.backends import check_inputs
+from cxredge.backends.lane_pool import LanePool
+from cxredge.backends.tensorrt_engine import captures_itself, load_engine
+from cxredge.backends.tensorrt_lane import STAGES, Lane
+from cxredge.contract import Contract
+from cxredge.cuda import Driver, current, open_driver
+from cxredge.cuda.errors import CudaError
+from cxredge.cuda.graphs import graphs_at_hand
+from cxredge.engine.device import find_device
+from cxredge.engine.fit import check
+from cxredge.engine.flavour import Flavour, find_flavour
+from cxredge.engine.machine import wanted_here
+from cxredge.engine.record import EngineRecord, read_record, sidecar_path
+from cxredge.errors import EngineError
+
+Result = TypeVar("Result")
+LANES = 2
+PATIENCE = 60.0
+"""Seconds that a thread waits for a lane."""
+
+
+class TensorRTBackend:
+    """An engine on this machine's GPU, in the GPU's primary context.
+
+    Any thread may call it, with any or no CUDA context current; that context is current again afterwards.
+
+    Args:
+        plan: the plan file.
+        record: its sidecar; ``None`` to read it from beside the plan.
+        lanes: batches that run at once.
+        graphs: whether CUDA graphs are used where they can be.
+        patience: seconds that a call waits for a lane.
+        opener: opens the GPU.
+
+    Raises:
+        EngineError: no such engine, or one that does not fit the installed TensorRT, the GPU or its sidecar.
+        BackendError: no driver, no GPU, or not enough of its memory; what was taken is given back.
+    """
+
+    name = "tensorrt"
+
+    def __init__(
+        self,
+        plan: Path,
+        record: EngineRecord | None = None,
+        *,
+        lanes: int = LANES,
+        graphs: bool = True,
+        patience: float = PATIENCE,
+        opener: Callable[[], Driver] = open_driver,
+    ) -> None:
+        self.record = read_record(sidecar_path(plan)) if record is None else record
+        flavour = find_flavour("tensorrt" if self.record.flavour == "tensorrt" else "tensorrt-rtx")
+        require_fit(plan, self.record, flavour)
+        self.contract: Contract = self.record.read_contract()
+        self.lanes = lanes
+        self._lost = ""
+        with ExitStack() as taken:
+            self._driver = opener()
+            taken.callback(self._driver.close)
+            with current(self._driver), ExitStack() as made:
+                engine = load_engine(plan, flavour, self.record, graphs=graphs)
+                captured = graphs and graphs_at_hand() and not captures_itself(flavour)
+                every = []
+                for _ in range(lanes):
+                    every.append(Lane(engine, self._driver, graphs=captured))
+                    made.callback(every[-1].close)
+                made.pop_all()
+            taken.pop_all()
+        self._pool = LanePool(every, patience)
+        self._save = engine.contexts.save
+        self._bytes = sum(lane.device_bytes for lane in every) + self.record.plan_bytes
+
+    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Lung logits ``(N, S, S)``; see :class:`cxredge.backends.Backend`. Large batches are run in parts."""
+        return np.concatenate([self._on_a_lane(Lane.run, part) for part in self._parts(inputs)])
+
+    def timed_run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """See :class:`cxredge.backends.StageTimed`; the times are the GPU's, without the wait for a lane."""
+        found = [self._on_a_lane(Lane.timed_run, part) for part in self._parts(inputs)]
+        stages = {stage: sum(times[stage] for _, times in found) for stage in STAGES}
+        return np.concatenate([logits for logits, _ in found]), stages
+
+    def device_bytes(self) -> int:
+        """Bytes of device memory: the lanes' buffers and activations, and the plan, which is mostly weights."""
+        return self._bytes
+
+    def _parts(self, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        check_inputs(inputs, self.contract)
+        largest = self.record.batches[2]
+        return [inputs[start : start + largest] for start in range(0, len(inputs), largest)]
+
+    def _on_a_lane(self, work: Callable[[Lane, NDArray[np.float32]], Result], part: NDArray[np.float32]) -> Result:
+        if self._lost:
+            raise CudaError(self._lost, "inference on the GPU")
+        with self._pool.lane() as lane, current(self._driver):
+            try:
+                return work(lane, part)
+            except CudaError as error:
+                if error.lost:
+                    self._lost = error.code
+                raise
+
+    def close(self) -> None:
+        """Wait for what runs, and free the engine; running afterwards is an error, closing again is not.
+
+        Raises:
+            CudaError: something could not be freed; of a GPU that is lost nothing has to be.
+        """
+        lanes = self._pool.close()
+        if not lanes:
+            return
+        with suppress(CudaError) if self._lost else nullcontext(), ExitStack() as closing:
+            closing.callback(self._driver.close)
+            closing.enter_context(current(self._driver))
+            for lane in lanes:
+                closing.callback(lane.close)
+            closing.callback(self._save)
+            del self._save
+
+
+def require_fit(plan: Path, record: EngineRecord, flavour: Flavour) -> None:
+    """Raise :class:`EngineError` where an engine cannot run here; no TensorRT object is made."""
+    reasons = check(plan, record, wanted_here(flavour, find_device()))
+    if reasons:
+        raise EngineError(f"{plan}: cannot run here: {'; '.join(reasons)}; build it again with 'cxredge build-engine'")
