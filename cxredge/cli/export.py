@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cxredge.errors import ConfigError, MissingExtraError
+from cxredge.errors import ConfigError, MissingExtraError, ModelError, ParityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -88,9 +88,10 @@ def command(
     """
     given = {"name": name, "licence": licence, "folds": folds, "measured": measured and read_measured(measured)}
     options = {option: value for option, value in given.items() if value is not None}
-    paths = output_paths(output, precisions or (("fp16",) if source.is_file() else ("fp32",)))
+    typing = source.is_file() or source.suffix == ".onnx"
+    paths = output_paths(output, precisions or (("fp16",) if typing else ("fp32",)))
     radiographs = parity_radiographs(parity_images)
-    if source.is_file():
+    if typing:
         before, models = from_model(source, tuple(paths), options, radiographs)
     else:
         before, models = from_checkpoint(source, tuple(paths), {"name": output.stem, **options}, radiographs)
@@ -145,7 +146,11 @@ def from_model(
     except ModuleNotFoundError as error:
         raise MissingExtraError("typing a model", "calibration") from error
     model, _ = read_model(source)
-    return lambda: {source.name: model}, {"fp16": compared_fp16(model, radiographs)}
+    try:
+        typed = compared_fp16(model, radiographs)
+    except (ModelError, ParityError) as error:
+        raise type(error)(f"{source}: {error}") from error
+    return lambda: {source.name: model}, {"fp16": typed}
 
 
 def write_models(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) -> None:

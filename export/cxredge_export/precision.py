@@ -67,7 +67,7 @@ def fp16_contract(contract: Contract) -> Contract:
     """
     calibration: dict[str, Any] = contract.calibration or {}
     if contract.precision == "fp16" or calibration.get(REMAINDER) == "fp16":
-        raise ModelError(f"{contract.name} is typed FP16 already; name the FP32 or INT8 model that it was made from")
+        raise ModelError(f"{contract.name} is in FP16 already; name the FP32 or INT8 model that it was made from")
     if contract.precision == "int8":
         return replace(contract, calibration={**calibration, REMAINDER: "fp16"})
     measured = {"precision": contract.precision, **contract.measured} if contract.measured else {}
