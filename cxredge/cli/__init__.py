@@ -29,6 +29,7 @@ COMMANDS = {
     "export": "Turn a checkpoint into a model file.",
     "calibrate": "Quantise a model to INT8.",
     "build-engine": "Compile a model for an NVIDIA GPU.",
+    "inspect": "Show what is in a model file or an engine.",
     "benchmark": "Measure a model's speed stage by stage.",
     "doctor": "Show what cxredge finds on this machine.",
 }

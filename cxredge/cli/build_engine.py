@@ -112,9 +112,9 @@ def command(
     """
     from cxredge.bundle import bundled_model
     from cxredge.cli.typed_model import typed_model
+    from cxredge.engine.cache import model_sha256
     from cxredge.engine.order import Order, carry_out, model_contract
     from cxredge.engine.progress import BuildProgress
-    from cxredge.engine.record import file_sha256
 
     model = model or bundled_model()
     contract = model_contract(model)
@@ -122,7 +122,7 @@ def command(
     inputs = parity_inputs(parity_images, contract.input_size) if device else None
     with progress_bar() as show:
         typed = typed_model(model, contract, precision, calibration_data, show)
-        order = Order(file_sha256(model), compiler, capability, batches, typed.precision, device, options=typed.options)
+        order = Order(model_sha256(model), compiler, capability, batches, typed.precision, device, typed.options)
         plan, record = carry_out(
             order,
             typed.make,

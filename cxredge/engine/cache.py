@@ -141,16 +141,24 @@ def find_engine(model: Path, wanted: Wanted) -> Engine | None:
     Raises:
         ModelError: the model cannot be read.
     """
-    try:
-        sha256 = file_sha256(model)
-    except OSError as error:
-        raise ModelError(f"{model}: cannot be read: {error.strerror or error}") from error
-    wanted = Wanted(sha256, wanted.flavour, wanted.version, wanted.compute_capability, wanted.gpu_name)
+    wanted = Wanted(model_sha256(model), wanted.flavour, wanted.version, wanted.compute_capability, wanted.gpu_name)
     found = [(plan, record) for plan, record in kept_engines() if not mismatches(record, wanted)]
     for plan, record in sorted(found, key=lambda engine: engine[1].created, reverse=True):
         if not check(plan, record, wanted):
             return plan, record
     return None
+
+
+def model_sha256(model: Path) -> str:
+    """SHA-256 of a model file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        return file_sha256(model)
+    except OSError as error:
+        raise ModelError(f"{model}: cannot be read: {error.strerror or error}") from error
 
 
 def kept_engines() -> Iterator[Engine]:
