@@ -108,7 +108,7 @@ def cells(row: Row) -> list[str]:
     return [
         f"{row.series.contestant} ({row.precision})",
         str(row.series.batch),
-        *(NONE if times is None else f"{percentiles(times)['p50']:.3g}" for times in stages),
+        *(NONE if times is None else f"{percentiles(times)['p50']:.4g}" for times in stages),
         *(f"{value:.4g}" for value in percentiles(row.series.total).values()),
         f"{row.series.images_per_second:.4g}",
         f"{row.ratio:.3f}",

@@ -235,7 +235,7 @@ def describe(
 
 
 def floors_of(model: Path, backend: Backend, batches: Sequence[int]) -> dict[int, Floor | None]:
-    """Roofline floor by batch size; nothing where there is no ONNX graph or no figures of the device."""
+    """Roofline floor by batch size; nothing where the graph that runs, or the device's figures, are not known."""
     from cxredge.roofline import find_roof, floor_of
 
     if not model.is_file() or model.suffix != ".onnx":
@@ -246,9 +246,11 @@ def floors_of(model: Path, backend: Backend, batches: Sequence[int]) -> dict[int
     except ModuleNotFoundError as error:
         click.echo(f"no roofline floor: {MissingExtraError('reading the graph', 'calibration')} ({error})", err=True)
         return {}
+    graph, contract = read_model(model)
     roof = find_roof(backend.name)
-    graph, _ = read_model(model)
-    return {} if roof is None else {batch: floor_of(layer_costs(graph, batch), roof) for batch in batches}
+    if roof is None or contract.precision != backend.contract.precision:
+        return {}
+    return {batch: floor_of(layer_costs(graph, batch), roof) for batch in batches}
 
 
 def require_drawing() -> Callable[[Measurement, Sequence[Row], Path], None]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from cxredge import Segmenter
 from cxredge.backends import open_backend
 from cxredge.bundle import bundled_model
+from cxredge.contract import CONTRACT_KEY, Contract
 from cxredge.errors import BackendError, CxredgeError, MissingExtraError, ModelError
 from cxredge.phantom import make_radiograph
 from cxredge.pipeline import available_cores
@@ -34,7 +38,7 @@ def backend(model_file: Path) -> Iterator[OpenVinoBackend]:
     opened.close()
 
 
-def test_contract_and_logits_are_those_of_the_file(backend: OpenVinoBackend, contract: Any) -> None:
+def test_contract_and_logits_are_those_of_the_file(backend: OpenVinoBackend, contract: Contract) -> None:
     assert (backend.name, backend.contract) == ("openvino", contract)
     logits = backend.run(INPUTS)
     assert (logits.shape, logits.dtype) == ((5, 64, 64), np.float32)
@@ -135,3 +139,51 @@ def test_openvino_that_is_not_installed_is_asked_for_by_its_extra(
 def test_the_segmenter_runs_on_it(model_file: Path, chest: np.ndarray) -> None:
     with Segmenter.load(model_file) as plain, Segmenter.load(model_file, backend="openvino") as other:
         np.testing.assert_array_equal(other(chest).mask, plain(chest).mask)
+
+
+def quantised_model(path: Path, contract: Contract) -> Path:
+    """A conv ``1 -> 16``, an INT8 conv ``16 -> 16`` and a conv ``16 -> 1``, with symmetric Q/DQ."""
+    rng = np.random.default_rng(1)
+    arrays = {
+        "w1": rng.normal(0, 0.5, (16, 1, 3, 3)).astype(np.float32),
+        "w2": rng.integers(-127, 128, (16, 16, 3, 3)).astype(np.int8),
+        "w3": rng.normal(0, 0.2, (1, 16, 1, 1)).astype(np.float32),
+        "step": np.array(0.03, np.float32),
+        "weight_step": np.full(16, 0.002, np.float32),
+        "zero": np.array(0, np.int8),
+        "zeros": np.zeros(16, np.int8),
+    }
+    nodes = [
+        helper.make_node("Conv", ["radiograph", "w1"], ["a"], pads=[1] * 4),
+        helper.make_node("QuantizeLinear", ["a", "step", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["b"]),
+        helper.make_node("DequantizeLinear", ["w2", "weight_step", "zeros"], ["w"], axis=0),
+        helper.make_node("Conv", ["b", "w"], ["c"], pads=[1] * 4, name="quantised"),
+        helper.make_node("Conv", ["c", "w3"], ["logits"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1, 64, 64]) for name in ("radiograph", "logits")
+    ]
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "quantised", ends[:1], ends[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    helper.set_model_props(model, {CONTRACT_KEY: replace(contract, precision="int8").to_json()})
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_quantised_convs_run_in_int8_and_give_what_their_scales_say(tmp_path: Path, contract: Contract) -> None:
+    path = quantised_model(tmp_path / "small.int8.onnx", contract)
+    opened = open_backend(path, "openvino", threads=1)
+    assert isinstance(opened, OpenVinoBackend)
+    assert opened._compiled is not None
+    facts = [node.get_rt_info() for node in opened._compiled.get_runtime_model().get_ops()]
+    convs = [fact["runtimePrecision"].astype(str) for fact in facts if fact["layerType"].astype(str) == "Convolution"]
+    assert len(convs) == 3
+    assert sum(precision in ("i8", "u8") for precision in convs) == 1
+    exact = onnxruntime.SessionOptions()
+    exact.add_session_config_entry("session.disable_quant_qdq", "1")
+    (wanted,) = onnxruntime.InferenceSession(path, exact).run(None, {"radiograph": INPUTS})
+    found = opened.run(INPUTS)
+    assert wanted.std() > 0.1
+    assert np.abs(found - wanted[:, 0]).max() < 0.01 * np.abs(wanted).max()
