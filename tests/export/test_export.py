@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -27,9 +29,12 @@ from cxredge.errors import CheckpointError, ParityError
 from cxredge.postprocessing import lung_mask
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
+from cxredge_calibration.model_file import read_model, write_model
 from cxredge_export import export
+from cxredge_export.deployed import Difference
 from cxredge_export.export import export_model, unmeasured_contract
 from cxredge_export.folding import FOLDS
+from cxredge_export.precision import to_fp16
 from cxredge_export.reference import lung_logit
 from cxredge_train.checkpoint import load_trained
 from cxredge_train.inference import CheckpointBackend
@@ -225,6 +230,118 @@ def test_the_command_exports_and_says_how_close_it_is(
     )
     with Segmenter.load(output) as segmenter:
         assert segmenter.contract.measured == {"datasets": {"jsrt": {"dice": 0.97}}}
+
+
+def test_folds_can_be_chosen(
+    checkpoint: Path,
+    radiographs: list[Radiograph],
+    tmp_path: Path,
+    exported: tuple[Path, Contract],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    converted: list[nn.Module] = []
+    model = onnx.load(exported[0])
+    monkeypatch.setattr(export, "to_onnx", lambda network, size: converted.append(network) or model)
+    contract = export_model(checkpoint, tmp_path / "m.onnx", radiographs, folds=["head", "up-conv"])
+    assert contract.folds == ("adain", "up-conv", "head")
+    kinds = [type(layer) for layer in converted[0].modules()]
+    assert kinds.count(nn.ConvTranspose2d) == 4
+    assert (nn.AvgPool2d in kinds, Difference in kinds) == (True, False)
+
+
+def test_the_command_applies_the_named_folds(
+    checkpoint: Path, tmp_path: Path, conversion_spoilt_by: Callable[[float], None]
+) -> None:
+    conversion_spoilt_by(0)
+    output = tmp_path / "model.onnx"
+    for text, folds in (("none", ["adain"]), ("shortcut,adain", ["adain", "shortcut"]), ("all", ["adain", *FOLDS])):
+        run = CliRunner().invoke(main, ["export", str(checkpoint), "-o", str(output), "--folds", text])
+        assert run.exit_code == 0, run.output
+        assert list(read_model(output)[1].folds) == folds
+    run = CliRunner().invoke(main, ["export", str(checkpoint), "-o", str(output), "--folds", "half"])
+    assert run.exit_code == 2
+    assert "'half' is no fold; there are all, none, adain" in run.output
+
+
+def test_both_precisions_are_written_under_their_names(
+    checkpoint: Path, tmp_path: Path, conversion_spoilt_by: Callable[[float], None]
+) -> None:
+    conversion_spoilt_by(0)
+    run = CliRunner().invoke(
+        main, ["export", str(checkpoint), "-o", str(tmp_path / "tiny.onnx"), "--precision", "fp16,fp32"]
+    )
+    assert run.exit_code == 0, run.output
+    models = {path.name: read_model(path)[1] for path in tmp_path.iterdir()}
+    assert {name: contract.precision for name, contract in models.items()} == {
+        "tiny.onnx": "fp32",
+        "tiny.fp16.onnx": "fp16",
+    }
+    assert models["tiny.fp16.onnx"].parity["original"] == models["tiny.onnx"].parity
+    with Segmenter.load(tmp_path / "tiny.fp16.onnx") as segmenter:
+        assert segmenter.contract == models["tiny.fp16.onnx"]
+
+
+def test_a_model_file_is_typed_without_torch(exported: tuple[Path, Contract], tmp_path: Path) -> None:
+    output = tmp_path / "typed.onnx"
+    program = "import sys; sys.modules['torch'] = None; from cxredge.cli import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", program, "export", str(exported[0]), "-o", str(output)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "typed.fp16.onnx: tiny-model, width 2, code a_self, fp16; parity on 8 images" in run.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["typed.fp16.onnx"]
+    contract = read_model(tmp_path / "typed.fp16.onnx")[1]
+    assert (contract.precision, contract.folds) == ("fp16", exported[1].folds)
+    run = subprocess.run(
+        [sys.executable, "-c", program, "export", str(tmp_path), "-o", str(output)], capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (
+        1,
+        "cxredge: exporting a checkpoint needs the 'export' extra: pip install 'cxredge[export]'\n",
+    )
+
+
+def test_the_report_compares_the_unfolded_network_with_what_is_written(
+    checkpoint: Path, tmp_path: Path, conversion_spoilt_by: Callable[[float], None]
+) -> None:
+    conversion_spoilt_by(0)
+    arguments = ["-o", str(tmp_path / "tiny.onnx"), "--report", "--report-json", str(tmp_path / "report.json")]
+    run = CliRunner().invoke(main, ["export", str(checkpoint), *arguments], terminal_width=200)
+    assert run.exit_code == 0, run.output
+    assert "GMAC" in run.output
+    assert "unfolded" in run.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["models"]) == ["unfolded (adain only)", "tiny.onnx"]
+    assert report["models"]["tiny.onnx"]["bytes"] == pytest.approx((tmp_path / "tiny.onnx").stat().st_size, abs=10)
+    assert report["models"]["tiny.onnx"]["latency_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "x.fp16.onnx", "--precision", "fp32,fp16"], "is the name of an FP16 model"),
+        (["-o", "x.onnx", "--precision", "int8"], "'int8' is not one of fp32, fp16"),
+        (["-o", "x.onnx", "--precision", "fp32"], "can only be typed: --precision fp16"),
+        (["-o", "x.onnx", "--folds", "none", "--name", "other"], "whose name, folds cannot be changed any more"),
+    ],
+)
+def test_what_cannot_be_done_with_a_model_file_is_wrong_usage(
+    exported: tuple[Path, Contract], arguments: list[str], message: str
+) -> None:
+    run = CliRunner().invoke(main, ["export", str(exported[0]), *arguments], terminal_width=200)
+    assert run.exit_code == 2
+    assert message in " ".join(run.output.split())
+
+
+def test_a_model_file_that_is_missing_or_in_fp16_is_named(exported: tuple[Path, Contract], tmp_path: Path) -> None:
+    missing = tmp_path / "missing.onnx"
+    run = CliRunner().invoke(main, ["export", str(missing), "-o", str(tmp_path / "x.onnx")])
+    assert (run.exit_code, run.output) == (1, f"cxredge: {missing}: there is no such model file\n")
+    typed = tmp_path / "typed.fp16.onnx"
+    write_model(to_fp16(read_model(exported[0])[0]), typed)
+    run = CliRunner().invoke(main, ["export", str(typed), "-o", str(tmp_path / "x.onnx")])
+    assert run.exit_code == 1
+    assert run.output.startswith(f"cxredge: {typed}: tiny-model is in FP16 already")
 
 
 def test_mistakes_on_the_command_line_are_one_clear_line(checkpoint: Path, tmp_path: Path) -> None:
