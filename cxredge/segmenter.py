@@ -101,22 +101,28 @@ class Segmenter:
         backend: BackendName = "auto",
         threads: int | None = None,
         path: InferencePath = "direct",
+        build: bool = True,
     ) -> Segmenter:
         """Load a model.
 
         Args:
-            model: a model file made by ``cxredge export``; ``None`` for the bundled one.
-            backend: ``onnxruntime``, or ``auto`` for the best at hand.
+            model: a model file made by ``cxredge export``, or the plan of an engine made by ``cxredge
+                build-engine``, with its sidecar beside it; ``None`` for the bundled model.
+            backend: one of :data:`cxredge.backends.BACKENDS`. ``auto`` runs a model file in TensorRT where
+                the cache has an engine of it for this machine's GPU, else in ONNX Runtime.
             threads: CPU threads of one inference; ``None`` for all cores, the fastest for single calls;
                 1 is the fastest for :meth:`stream`, which then runs one radiograph a core.
             path: ``indirect`` adapts to the domain of the labelled radiographs before segmenting; only a
                 checkpoint folder can.
+            build: whether the backend ``tensorrt`` may build an engine, which takes minutes, where the cache
+                has none.
 
         Raises:
             ModelError: no such file, or no valid contract in it.
             BackendError: the backend is missing or does not fit.
+            EngineError: there is no engine that fits, and none could be built.
         """
-        return cls(open_backend(bundled_model() if model is None else Path(model), backend, threads, path))
+        return cls(open_backend(bundled_model() if model is None else Path(model), backend, threads, path, build=build))
 
     @property
     def contract(self) -> Contract:

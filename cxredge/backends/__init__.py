@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from cxredge.contract import Contract
 from cxredge.errors import BackendError, MissingExtraError, ModelError
 
-BackendName: TypeAlias = Literal["auto", "onnxruntime", "openvino", "torch"]
-BACKENDS: tuple[BackendName, ...] = ("auto", "onnxruntime", "openvino", "torch")
+BackendName: TypeAlias = Literal["auto", "onnxruntime", "openvino", "tensorrt", "torch"]
+BACKENDS: tuple[BackendName, ...] = ("auto", "onnxruntime", "openvino", "tensorrt", "torch")
+PLAN_SUFFIXES = (".plan", ".engine")
 InferencePath: TypeAlias = Literal["direct", "indirect", "supervised"]
 PATHS: tuple[InferencePath, ...] = ("direct", "indirect", "supervised")
 
@@ -52,20 +53,31 @@ class StageTimed(Protocol):
 
 
 def open_backend(
-    model: Path, name: BackendName = "auto", threads: int | None = None, path: InferencePath = "direct"
+    model: Path,
+    name: BackendName = "auto",
+    threads: int | None = None,
+    path: InferencePath = "direct",
+    *,
+    build: bool = True,
 ) -> Backend:
     """Load ``model`` on the named backend, or on the best one at hand for ``auto``.
 
+    ``auto`` runs a model file in TensorRT where the cache has an engine of it for this machine's GPU (it
+    builds none), else in ONNX Runtime.
+
     Args:
-        model: an ONNX file with a contract, or a checkpoint folder (extra ``train``).
+        model: an ONNX file with a contract, the plan of an engine with its sidecar beside it, or a checkpoint
+            folder (extra ``train``).
         name: one of :data:`BACKENDS`.
         threads: CPU threads of a CPU backend; ``None`` for all cores.
         path: ``indirect`` adapts first and segments then, ``supervised`` takes a_seg where there is a_self
             too; only a checkpoint can.
+        build: whether ``tensorrt`` may build an engine where the cache has none.
 
     Raises:
         ModelError: no such file, or no valid contract in it.
         BackendError: unknown backend, or one that cannot run the model.
+        EngineError: TensorRT has no engine that runs it here.
     """
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}; there are {', '.join(BACKENDS)}")
@@ -77,11 +89,26 @@ def open_backend(
         raise BackendError(f"{model}: an exported model has the direct path only; name a checkpoint folder")
     if not model.is_file():
         raise ModelError(f"{model}: there is no such model file")
+    if model.suffix.lower() in PLAN_SUFFIXES or name in ("tensorrt", "auto"):
+        engine = open_engine(model, name, build)
+        if engine is not None:
+            return engine
     if name == "openvino":
         return open_openvino(model, threads)
     from cxredge.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(model, threads)
+
+
+def open_engine(model: Path, name: BackendName, build: bool) -> Backend | None:
+    """A plan, or the engine of a model file, in TensorRT; ``None`` where ``auto`` has to take something else."""
+    from cxredge.backends import engines
+
+    if model.suffix.lower() in PLAN_SUFFIXES:
+        if name not in ("tensorrt", "auto"):
+            raise BackendError(f"{model}: is the plan of an engine, which the {name} backend cannot run")
+        return engines.open_plan(model)
+    return engines.open_or_build(model, build=build) if name == "tensorrt" else engines.open_cached(model)
 
 
 def open_openvino(model: Path, threads: int | None) -> Backend:

@@ -138,8 +138,8 @@ def self_capturing_contexts(trt: Any, engine: Any, kernels: Path, *, graphs: boo
     """
     assert hasattr(trt, "CudaGraphStrategy")
     runtime_config = engine.create_runtime_config()
-    strategy = trt.CudaGraphStrategy
-    runtime_config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED
+    strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE if graphs else trt.CudaGraphStrategy.DISABLED
+    runtime_config.cuda_graph_strategy = strategy
     cache = KernelCache(runtime_config, kernels)
     own = int(engine.device_memory_size_v2)
     return Contexts(0, own, lambda: engine.create_execution_context(runtime_config), cache.save)

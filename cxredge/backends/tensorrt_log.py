@@ -45,10 +45,7 @@ def logger_for(trt: Any) -> Any:
         trt: the module ``tensorrt`` or ``tensorrt_rtx``.
     """
 
-    def start(self: Any) -> None:
-        trt.ILogger.__init__(self)
-
     def log(_: Any, severity: Any, message: str) -> None:
         receive(severity, message)
 
-    return type("PythonLog", (trt.ILogger,), {"__init__": start, "log": log})()
+    return type("PythonLog", (trt.ILogger,), {"log": log})()

@@ -25,12 +25,15 @@ STATUS_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 @click.command("segment", short_help="Segment the lungs in radiographs.")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option("--model", type=click.Path(path_type=Path), help="Model file. [default: the bundled model]")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Model file, or engine (.plan). [default: the bundled model]"
+)
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What runs the model.")
 @click.option(
     "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Radiographs in one inference."
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads that read and write. [default: one a core]")
+@click.option("--no-build", is_flag=True, help="With --backend tensorrt: never build an engine, use what there is.")
 @click.option("--no-overlay", is_flag=True, help="Write no pictures with contours.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.pass_context
@@ -42,6 +45,7 @@ def command(
     backend: BackendName,
     batch_size: int,
     workers: int | None,
+    no_build: bool,
     no_overlay: bool,
     overwrite: bool,
 ) -> None:
@@ -63,7 +67,7 @@ def command(
     statuses: Counter[str] = Counter()
     started = time.monotonic()
     with (
-        Segmenter.load(model, backend=backend, threads=1) as segmenter,
+        Segmenter.load(model, backend=backend, threads=1, build=not no_build) as segmenter,
         ResultsFile(output, overwrite=overwrite) as file,
     ):
         lines = segment_targets(

@@ -1,0 +1,96 @@
+"""Which engine runs a model on this machine: a plan that is named, one in the cache, or one that is built now."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from cxredge.backends import Backend
+from cxredge.engine.cache import PLAN_SUFFIX, Engine, cache_folder
+from cxredge.engine.device import require_device
+from cxredge.engine.flavour import find_flavour
+from cxredge.engine.machine import engine_here
+from cxredge.engine.record import EngineRecord
+from cxredge.errors import EngineError
+
+LOGGER = logging.getLogger(__name__)
+BATCHES = (1, 4, 16)
+"""Of an engine that is built on the way; those of ``build-engine``."""
+
+
+def open_plan(plan: Path, record: EngineRecord | None = None) -> Backend:
+    """An engine on this machine's GPU.
+
+    Raises:
+        EngineError: no such engine, or one that does not fit.
+        BackendError: no GPU, or not enough of its memory.
+    """
+    from cxredge.backends.tensorrt import TensorRTBackend
+
+    return TensorRTBackend(plan, record)
+
+
+def open_cached(model: Path) -> Backend | None:
+    """The cached engine that runs ``model`` on this machine's GPU, or ``None``; nothing is built.
+
+    Without any engine in the cache the driver is not even asked.
+
+    Raises:
+        EngineError: there is one, but TensorRT cannot load it.
+        BackendError: there is one, but the GPU has not enough memory.
+    """
+    if not any(cache_folder().glob(f"*{PLAN_SUFFIX}")):
+        return None
+    engine = engine_here(model)
+    if engine is None:
+        LOGGER.info("%s: no engine in the cache fits this machine", model)
+        return None
+    LOGGER.info("%s: runs as the engine %s on TensorRT", model, engine[0])
+    return open_plan(*engine)
+
+
+def open_or_build(model: Path, *, build: bool) -> Backend:
+    """The engine that runs ``model`` on this machine's GPU; where the cache has none it is built.
+
+    Args:
+        model: the model file.
+        build: whether an engine may be built.
+
+    Raises:
+        EngineError: no GPU, no TensorRT, the build failed, or there is no engine and none may be built.
+        BackendError: not enough memory on the GPU.
+    """
+    engine = engine_here(model)
+    if engine is None:
+        require_device()
+        find_flavour()
+        if not build:
+            raise EngineError(
+                f"{model}: the cache has no engine of it for this machine's GPU and TensorRT; "
+                f"build one with 'cxredge build-engine {model}', or leave --no-build away"
+            )
+        LOGGER.info("%s: no engine in the cache fits this machine; building one", model)
+        engine = build_engine(model)
+    return open_plan(*engine)
+
+
+def build_engine(model: Path) -> Engine:
+    """Build, prove and cache an engine as ``cxredge build-engine MODEL`` does.
+
+    Raises:
+        EngineError: the build or the parity run fails.
+        MissingExtraError: something is not installed that the build needs.
+    """
+    from cxredge.cli.build_engine import parity_inputs, progress_bar, target
+    from cxredge.cli.typed_model import typed_model
+    from cxredge.engine.order import Order, carry_out, model_contract
+    from cxredge.engine.progress import BuildProgress
+    from cxredge.engine.record import file_sha256
+
+    contract = model_contract(model)
+    flavour, device, capability = target("auto", None)
+    with progress_bar() as show:
+        typed = typed_model(model, contract, None, (), show)
+        order = Order(file_sha256(model), flavour, capability, BATCHES, typed.precision, device, options=typed.options)
+        inputs = parity_inputs((), contract.input_size)
+        return carry_out(order, typed.make, inputs=inputs, open_engine=open_plan, progress=BuildProgress(show))
