@@ -6,12 +6,14 @@ import multiprocessing
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cxredge.backends import Backend, StageTimed
+from cxredge.errors import BackendError
 
 STATUS = Path("/proc/self/status")
 PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
@@ -29,10 +31,16 @@ def peak_memory(opener: Callable[[], Backend], batches: Sequence[int]) -> dict[i
         ``None`` where it is not known.
 
     Raises:
-        BackendError: the backend failed.
+        BackendError: the backend failed, or the system ended the process.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(partial(run_batches, opener), sorted(set(batches))).result()
+        try:
+            return pool.submit(partial(run_batches, opener), sorted(set(batches))).result()
+        except BrokenProcessPool as error:
+            raise BackendError(
+                "the process that measures memory was ended from outside, for want of memory most likely; "
+                "try smaller batches"
+            ) from error
 
 
 def run_batches(opener: Callable[[], Backend], batches: Sequence[int]) -> dict[int, dict[str, int | None]]:

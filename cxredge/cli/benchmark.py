@@ -162,7 +162,9 @@ def opened(wanted: Sequence[Contestant]) -> Iterator[tuple[dict[str, Contestant]
             backend = open_contestant(contestant)
             name = backend.name if contestant.backend == "auto" else contestant.backend
             name = f"{name} {contestant.model.name}" if contestant.named else name
-            if name in backends:
+            if name in contestants and contestants[name].model != contestant.model:
+                name = f"{name} ({contestant.model.parent})"
+            if name in contestants:
                 backend.close()
                 continue
             contestants[name], backends[name] = contestant, backend

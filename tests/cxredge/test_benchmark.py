@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -135,3 +136,8 @@ def test_peak_memory_is_that_of_the_backend_alone(model_file: Path) -> None:
 def test_a_backend_that_fails_in_its_own_process_says_so(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="unknown backend"):
         peak_memory(partial(open_backend, tmp_path / "x.onnx", "abacus"), (1,))
+
+
+def test_a_process_that_the_system_ends_says_so() -> None:
+    with pytest.raises(BackendError, match="ended from outside"):
+        peak_memory(partial(os._exit, 9), (1,))

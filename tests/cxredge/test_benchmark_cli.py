@@ -84,6 +84,51 @@ def test_another_model_is_compared_with_the_first(
     assert "onnxruntime other.onnx" in result.output
 
 
+def test_files_of_one_name_are_told_apart_and_one_file_is_measured_once(
+    model_file: Path, make_model: Any, tmp_path: Path, images: Path
+) -> None:
+    others = []
+    for folder in ("a", "b", "b"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        others.append(f"onnxruntime={make_model(tmp_path / folder / 'm.onnx')}")
+    file = tmp_path / "speed.json"
+    options = ("--images", images, "--batch", 1, "--repeats", 1, "--json", file)
+    assert run(model_file, "--against", ",".join(others), *options).exit_code == 0
+    names = [row["contestant"] for row in json.loads(file.read_text())["results"]]
+    assert names == ["onnxruntime", "onnxruntime m.onnx", f"onnxruntime m.onnx ({tmp_path / 'b'})"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint of width 1 for 64x64."""
+    torch = pytest.importorskip("torch")
+    from cxredge_train import networks
+    from cxredge_train.checkpoint import save_weights
+    from cxredge_train.config import TrainingConfig
+    from cxredge_train.framework import TrainingState
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    config = TrainingConfig(network=networks.NetworkConfig(width=1, input_size=64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "CODE_GENERATOR_UNITS", 8)
+        state = TrainingState(config, torch.device("cpu"))
+        save_weights(folder, config, state, {"data_sha256": "", "commit": "", "seconds": 0, "iteration": 0})
+    return folder
+
+
+@pytest.mark.parametrize("rival", ["torch", pytest.param("torch-compile", marks=pytest.mark.slow)])
+def test_a_model_is_compared_with_its_checkpoint(
+    rival: str, model_file: Path, checkpoint: Path, images: Path, tmp_path: Path
+) -> None:
+    options = ("--checkpoint", checkpoint, "--images", images, "--batch", 1, "--repeats", 1)
+    result = run(model_file, "--against", rival, *options, "--json", tmp_path / "speed.json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "speed.json").read_text())["results"]
+    assert [row["contestant"] for row in rows] == ["onnxruntime", rival]
+    assert rows[1]["milliseconds"]["p50"] > rows[0]["milliseconds"]["p50"], "a network against a single conv"
+    assert rows[1]["floor_milliseconds"] is None
+
+
 def test_models_with_inputs_of_different_sizes_are_not_compared(model_file: Path) -> None:
     result = run(model_file, "--against", "onnxruntime=" + str(bundled()))
     assert result.exit_code == 1
