@@ -116,7 +116,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("rival", ["torch", pytest.param("torch-compile", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rival", ["torch", pytest.param("torch-compile", marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
 def test_a_model_is_compared_with_its_checkpoint(
     rival: str, model_file: Path, checkpoint: Path, images: Path, tmp_path: Path
 ) -> None:
