@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import click
+
 from cxredge import __version__
 from cxredge.contract import Contract
 from cxredge.engine.cache import cache_folder
@@ -95,6 +97,9 @@ def calibrated_model(model: Path, samples: tuple[Path, ...], show: Show) -> Type
             raise MissingExtraError("calibrating", "calibration") from error
         quantised = path.with_suffix(".calibrated.onnx")
         calibrate_model(model, samples, quantised, progress=show)
+        click.echo(
+            f"calibrated: {quantised.with_suffix('')}.* holds the INT8 model, its ranges and the report", err=True
+        )
         return write_half(quantised, path)
 
     return TypedModel("int8", make, options)
