@@ -110,13 +110,13 @@ class TensorRTBackend:
     def _on_a_lane(self, work: Callable[[Lane, NDArray[np.float32]], Result], part: NDArray[np.float32]) -> Result:
         if self._lost:
             raise CudaError(self._lost, "inference on the GPU")
-        with self._pool.lane() as lane, current(self._driver):
-            try:
+        try:
+            with self._pool.lane() as lane, current(self._driver):
                 return work(lane, part)
-            except CudaError as error:
-                if error.lost:
-                    self._lost = error.code
-                raise
+        except CudaError as error:
+            if error.lost:
+                self._lost = error.code
+            raise
 
     def close(self) -> None:
         """Wait for what runs, and free the engine; running afterwards is an error, closing again is not.

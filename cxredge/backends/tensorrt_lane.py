@@ -134,7 +134,7 @@ class Lane:
         except BackendError as error:
             if isinstance(error, CudaError) and error.lost:
                 raise
-            LOGGER.info("no CUDA graph for batches of %d, which are enqueued plainly: %s", batch, error)
+            LOGGER.info("no CUDA graph for batches of %d, which are enqueued plainly: %s", batch, str(error))
         else:
             self._captured[batch] = (execution, graph)
 

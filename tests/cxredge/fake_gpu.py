@@ -127,7 +127,7 @@ class FakeGpu:
         at, code = self.faults.get(function, (0, CUresult.CUDA_SUCCESS))
         if self.calls[function] == at:
             raise Failure(code)
-        if self.lost is not None:
+        if self.lost is not None and function != "cuCtxPopCurrent":
             raise Failure(self.lost)
         if needs_context and (not self.stack or self.stack[-1] != PRIMARY):
             self.violations.append(f"{function} without the primary context")
@@ -238,6 +238,9 @@ class FakeBindings:
         self._gpu.stack.append(ctx)
 
     def cuCtxPopCurrent(self) -> int:
+        if self._gpu.lost is not None and self._gpu.stack:
+            self._gpu.stack.pop()  # it is done, and tells the error of what was launched before
+            raise Failure(self._gpu.lost)
         if not self._gpu.stack:
             raise Failure(CUresult.CUDA_ERROR_INVALID_CONTEXT)
         return self._gpu.stack.pop()

@@ -118,7 +118,7 @@ class FakeTrt:
     def destroyed(self) -> None:
         """A context's memory is freed."""
         self.alive -= 1
-        if not self.gpu.stack or self.gpu.stack[-1] != PRIMARY or not self.gpu.retained:
+        if self.gpu.lost is None and (not self.gpu.stack or self.gpu.stack[-1] != PRIMARY or not self.gpu.retained):
             self.gpu.violations.append("an execution context destroyed outside of the primary context")
 
 
