@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cxredge import __version__
-from cxredge.diagnosis import diagnose, find_cache, find_distribution, find_gpu
+from cxredge import __version__, diagnosis
+from cxredge.diagnosis import diagnose, find_cache, find_cuda_device, find_distribution, find_gpu, find_tensorrt
+from cxredge.engine.device import Device
+from cxredge.errors import EngineError
 
 
 def test_every_subject_is_reported_once_with_a_detail() -> None:
@@ -62,3 +64,36 @@ def test_the_cache_is_where_the_platform_keeps_caches(tmp_path: Path, monkeypatc
     finding = find_cache()
     assert not finding.found
     assert "cxredge" in finding.detail
+    assert finding.detail.endswith("engines, 0 engines")
+
+
+def test_tensorrt_is_told_with_what_it_cross_builds_for() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    finding = find_tensorrt("TensorRT for RTX", "tensorrt-rtx")
+    assert finding.found
+    assert "cross-builds for compute capability 7.5, 8.0" in finding.detail
+
+
+def test_a_tensorrt_that_cannot_be_used_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(choice: str) -> None:
+        raise EngineError(f"{choice} 8.6.2 is too old")
+
+    monkeypatch.setattr(diagnosis, "find_flavour", refuse)
+    finding = find_tensorrt("TensorRT", "tensorrt")
+    assert (finding.found, finding.detail) == (False, "tensorrt 8.6.2 is too old")
+
+
+def test_the_device_of_cuda_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device("NVIDIA L4", "8.9", "580.65.06", 24 << 30)
+    monkeypatch.setattr(diagnosis, "require_device", lambda: device)
+    assert find_cuda_device().detail == "NVIDIA L4, compute capability 8.9, 24.0 GiB, driver 580.65.06"
+
+
+def test_without_a_driver_there_is_no_device_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise EngineError("there is no NVIDIA driver on this machine")
+
+    monkeypatch.setattr(diagnosis, "require_device", refuse)
+    finding = find_cuda_device()
+    assert not finding.found
+    assert "no NVIDIA driver" in finding.detail
