@@ -31,10 +31,11 @@ from cxredge.pipeline import available_cores
 TERA, GIGA = 1e12, 1e9
 JETSON_MODEL = Path("/proc/device-tree/model")
 """Where a Jetson says what it is; its ``nvidia-smi`` does not."""
-MATRIX_SIDE = 1536
-STREAM_BYTES = 128 << 20
+MATRIX_SIDE = 384
+"""Small, so that among many products some run undisturbed on a busy machine."""
+STREAM_BYTES = 64 << 20
 """Bytes that all cores together copy, more than caches hold."""
-MEASURING_SECONDS = 0.4
+MEASURING_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def find_gpu_roof(name: str) -> Roof | None:
 
 @cache
 def measure_cpu() -> Roof:
-    """This machine's CPU: FP32 by NumPy's matrix product, bandwidth by copying on every core; about a second."""
+    """This machine's CPU: FP32 by NumPy's matrix product, bandwidth by copying on every core."""
     cores = available_cores()
     rng = np.random.default_rng(0)
     left, right = rng.random((2, MATRIX_SIDE, MATRIX_SIDE), np.float32)
