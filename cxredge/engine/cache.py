@@ -129,7 +129,7 @@ def remove(plan: Path) -> None:
         raise OutputError(f"{plan}: cannot be removed: {error.strerror or error}") from error
 
 
-def find_engine(model: Path, wanted: Wanted) -> Engine | None:
+def find_engine(model: Path, wanted: Wanted, *, proved_only: bool = False) -> Engine | None:
     """An engine in the cache that was built from ``model`` and fits.
 
     Where there are several, of other precisions or batches, the one that was built last is the wanted one.
@@ -137,6 +137,7 @@ def find_engine(model: Path, wanted: Wanted) -> Engine | None:
     Args:
         model: the model file; its content counts.
         wanted: the installed TensorRT and the GPU; its ``model_sha256`` is not used.
+        proved_only: leave out engines that had no parity run.
 
     Raises:
         ModelError: the model cannot be read.
@@ -144,7 +145,7 @@ def find_engine(model: Path, wanted: Wanted) -> Engine | None:
     wanted = Wanted(model_sha256(model), wanted.flavour, wanted.version, wanted.compute_capability, wanted.gpu_name)
     found = [(plan, record) for plan, record in kept_engines() if not mismatches(record, wanted)]
     for plan, record in sorted(found, key=lambda engine: engine[1].created, reverse=True):
-        if not check(plan, record, wanted):
+        if not (proved_only and record.parity is None) and not check(plan, record, wanted):
             return plan, record
     return None
 

@@ -24,7 +24,7 @@ def wanted_here(flavour: Flavour | None, device: Device | None) -> Wanted:
 def engine_here(model: Path, choice: FlavourChoice = "auto") -> Engine | None:
     """The cached engine that runs ``model`` on this machine's GPU, or ``None``: no GPU, no TensorRT, no such engine.
 
-    No TensorRT object is made.
+    An engine counts once its parity run has passed; one of a cross-build has had none. No TensorRT object is made.
 
     Args:
         model: the model file.
@@ -42,7 +42,7 @@ def engine_here(model: Path, choice: FlavourChoice = "auto") -> Engine | None:
             flavour = find_flavour(one)
         except EngineError:
             continue
-        engine = find_engine(model, wanted_here(flavour, device))
+        engine = find_engine(model, wanted_here(flavour, device), proved_only=True)
         if engine is not None:
             return engine
     return None

@@ -13,11 +13,12 @@ from cxredge.backends import Backend
 from cxredge.engine.record import Batches
 from cxredge.errors import EngineError
 
-LARGEST_FLIPPED_SHARE = {"fp32": 1e-5, "fp16": 1e-3, "int8": 5e-3}
+LARGEST_FLIPPED_SHARE = {"fp32": 1e-5, "fp16": 5e-4, "int8": 3e-3}
 """Share of mask pixels (logit > 0) that may differ, by precision: those along the contours whose logit is near 0.
 
 The reference rounds where the model file says so and sums in FP32. A GPU sums in another order and keeps FP16
-between fused layers; a rounding that falls to the other side moves an INT8 value by a whole step.
+between fused layers; a rounding that falls to the other side moves an INT8 value by a whole step. For scale: typing
+the bundled model FP16 flips 2e-5 of its pixels, INT8 1e-3.
 """
 
 

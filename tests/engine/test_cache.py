@@ -193,8 +193,10 @@ def test_the_engine_for_this_machine_is_found(tmp_path: Path, cache: Path, monke
         return Flavour("tensorrt", "10.16.1.11", None)
 
     monkeypatch.setattr(machine, "find_flavour", installed)
-    write_engine(cache / "a.plan")
     model = write_model(tmp_path)
+    write_engine(cache / "a.plan")
+    assert machine.engine_here(model) is None, "it has not been proved"
+    write_engine(cache / "a.plan", make_record(parity={"flipped_pixels": 0}))
     engine = machine.engine_here(model)
     assert engine is not None
     assert engine[0].name == "a.plan"
