@@ -16,6 +16,9 @@ less arithmetic, and what stays in a cache less traffic, so a small network can 
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +36,8 @@ JETSON_MODEL = Path("/proc/device-tree/model")
 """Where a Jetson says what it is; its ``nvidia-smi`` does not."""
 MATRIX_SIDE = 384
 """Small, so that among many products some run undisturbed on a busy machine."""
+THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""What holds NumPy to one thread: on a busy machine two threads wait for each other."""
 STREAM_BYTES = 64 << 20
 """Bytes that all cores together copy, more than caches hold."""
 MEASURING_SECONDS = 1.0
@@ -151,17 +156,28 @@ def find_gpu_roof(name: str) -> Roof | None:
 
 @cache
 def measure_cpu() -> Roof:
-    """This machine's CPU: FP32 by NumPy's matrix product, bandwidth by copying on every core."""
+    """This machine's CPU: FP32 by NumPy's matrix product on one core times the cores, bandwidth by copying on all."""
     cores = available_cores()
-    rng = np.random.default_rng(0)
-    left, right = rng.random((2, MATRIX_SIDE, MATRIX_SIDE), np.float32)
+    code = f"from {__name__} import matrix_flops; print(matrix_flops())"
+    environment = {**os.environ, **dict.fromkeys(THREAD_LIMITS, "1")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return Roof(f"CPU, {cores} cores", {"fp32": cores * float(done.stdout)}, copied_bytes(cores), measured=True)
+
+
+def matrix_flops() -> float:
+    """FLOP/s of matrix products in this process, on as many threads as NumPy takes."""
+    left, right = np.random.default_rng(0).random((2, MATRIX_SIDE, MATRIX_SIDE), np.float32)
     product = np.empty_like(left)
-    flops = 2 * MATRIX_SIDE**3 / best_seconds(lambda: np.matmul(left, right, out=product))
+    return 2 * MATRIX_SIDE**3 / best_seconds(lambda: np.matmul(left, right, out=product))
+
+
+def copied_bytes(cores: int) -> float:
+    """Bytes a second, read and written, of copying on ``cores`` threads."""
     share = STREAM_BYTES // cores
     pairs = [(np.ones(share, np.uint8), np.zeros(share, np.uint8)) for _ in range(cores)]
     with ThreadPoolExecutor(cores) as pool:
-        copying = best_seconds(lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs)))
-    return Roof(f"CPU, {cores} cores", {"fp32": flops}, 2 * share * cores / copying, measured=True)
+        seconds = best_seconds(lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs)))
+    return 2 * share * cores / seconds
 
 
 def best_seconds(work: Callable[[], object]) -> float:
