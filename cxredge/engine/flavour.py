@@ -125,8 +125,8 @@ def choose_for_polygraphy(flavour: Flavour) -> None:
     """
     os.environ[POLYGRAPHY_SWITCH] = "1" if flavour.name == "tensorrt_rtx" else "0"
     config = sys.modules.get("polygraphy.config")
-    if config is not None and bool(config.USE_TENSORRT_RTX) != (flavour.name == "tensorrt_rtx"):
+    if config is not None and getattr(config, "USE_TENSORRT_RTX", False) != (flavour.name == "tensorrt_rtx"):
         raise EngineError(
-            f"Polygraphy was imported for the other TensorRT in this process; set {POLYGRAPHY_SWITCH}="
-            f"{os.environ[POLYGRAPHY_SWITCH]} before Python starts"
+            f"Polygraphy was imported for the other TensorRT in this process, or is older than 0.50.3; set "
+            f"{POLYGRAPHY_SWITCH}={os.environ[POLYGRAPHY_SWITCH]} before Python starts, or update it"
         )
