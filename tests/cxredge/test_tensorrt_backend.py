@@ -379,14 +379,13 @@ def test_a_lane_is_not_waited_for_without_end(world: FakeTrt, make_engine: Engin
     backend.close()
 
 
-def test_an_enqueue_that_fails_is_told_and_the_next_one_goes(
-    world: FakeTrt, make_engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_enqueue_that_fails_is_told_and_the_next_one_goes(gpu: FakeGpu, world: FakeTrt, make_engine: Engine) -> None:
     backend = TensorRTBackend(make_engine(), lanes=1)
     world.refused_enqueues = 1
     inputs = inputs_of(2)
     with pytest.raises(BackendError, match=r"cannot enqueue a batch of 2: enqueueV3: made to fail"):
         backend.run(inputs)
+    assert not any(stream.pending for stream in gpu.streams.values()), "copies are still under way in the buffers"
     assert_right(backend.run(inputs), inputs)
     backend.close()
 
