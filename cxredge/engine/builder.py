@@ -4,12 +4,14 @@ Precision lives in the ONNX file and the network is strongly typed, so that no b
 is needed. Polygraphy parses (``NetworkFromOnnxBytes``) and builds (``EngineBytesFromNetwork``); the
 configuration is made here, because Polygraphy's ``CreateConfig`` still offers what TensorRT 11 removed.
 The build runs in a thread of its own: TensorRT releases Python's lock, and the main thread stays free for
-Ctrl-C, which stops the build at its next step.
+Ctrl-C, which stops the build at its next step. Nothing returns before TensorRT has: a process that ended
+under it would crash.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,16 +61,20 @@ def build_plan(model: bytes, flavour: Flavour, settings: BuildSettings, progress
         KeyboardInterrupt: Ctrl-C; the build has stopped.
     """
     outcome: list[bytes | BaseException] = []
+    done = threading.Event()
 
     def work() -> None:
         try:
             outcome.append(compile_model(model, flavour, settings, progress))
         except BaseException as error:  # raised again in the caller's thread
             outcome.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=work, name="cxredge build")
-    thread.start()
-    wait_for(thread, progress)
+    with cancelled_by_ctrl_c(progress):
+        threading.Thread(target=work, name="cxredge build").start()
+        while not done.wait(SECONDS_A_WAIT):
+            pass
     if progress.cancelled:
         raise KeyboardInterrupt
     (result,) = outcome
@@ -77,13 +83,17 @@ def build_plan(model: bytes, flavour: Flavour, settings: BuildSettings, progress
     return result
 
 
-def wait_for(thread: threading.Thread, progress: BuildProgress) -> None:
-    """Wait for the build; Ctrl-C cancels it and then waits on until TensorRT has stopped."""
-    while thread.is_alive():
-        try:
-            thread.join(SECONDS_A_WAIT)
-        except KeyboardInterrupt:
-            progress.cancel()
+@contextmanager
+def cancelled_by_ctrl_c(progress: BuildProgress) -> Iterator[None]:
+    """Let Ctrl-C cancel the build instead of raising; outside the main thread Python lets nobody decide that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: progress.cancel())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 def compile_model(model: bytes, flavour: Flavour, settings: BuildSettings, progress: BuildProgress) -> bytes:

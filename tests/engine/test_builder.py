@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,10 @@ class Interrupting(BuildProgress):
     """Sends this process the signal of Ctrl-C once the build is on its way."""
 
     sent = 0
+    finished = False
+
+    def finish(self, phase: str) -> None:
+        self.finished |= phase == "Building engine"
 
     def step(self, phase: str, number: int) -> bool:
         if not self.sent and number == 3:
@@ -93,12 +98,24 @@ class Interrupting(BuildProgress):
 
 @pytest.mark.timeout(60)
 def test_ctrl_c_stops_the_build(rtx: Flavour, model: bytes) -> None:
-    progress = Interrupting()
+    progress, before = Interrupting(), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         build_plan(model, rtx, SETTINGS, progress)
     assert progress.sent
-    assert progress.cancelled
+    assert progress.finished, "TensorRT has stopped before the call returns"
+    assert signal.getsignal(signal.SIGINT) is before
     assert len(build_plan(model, rtx, SETTINGS, BuildProgress())) > 1_000_000, "and another can be built"
+
+
+@pytest.mark.timeout(60)
+def test_a_build_in_another_thread_leaves_ctrl_c_alone(rtx: Flavour, model: bytes) -> None:
+    handlers, plans = set(), list[bytes]()
+    progress = BuildProgress(lambda *_: handlers.add(signal.getsignal(signal.SIGINT)))
+    thread = threading.Thread(target=lambda: plans.append(build_plan(model, rtx, SETTINGS, progress)))
+    thread.start()
+    thread.join()
+    assert handlers == {signal.getsignal(signal.SIGINT)}
+    assert len(plans[0]) > 1_000_000
 
 
 def test_without_polygraphy_the_extra_is_named(rtx: Flavour, model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
