@@ -26,6 +26,7 @@ MADE_RADIOGRAPHS = 8
 PRECISIONS = ("fp32", "fp16")
 FP16_SUFFIX = ".fp16.onnx"
 UNFOLDED = "unfolded (adain only)"
+AS_GIVEN = "as given"
 
 
 def parse_precisions(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -46,7 +47,7 @@ def parse_precisions(_ctx: click.Context, _param: click.Parameter, value: str | 
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help=f"ONNX file to write, NAME.onnx; FP16 is written to NAME{FP16_SUFFIX}.",
+    help=f"ONNX file to write. Of a CHECKPOINT it is NAME.onnx, and FP16 is written to NAME{FP16_SUFFIX}.",
 )
 @click.option("--folds", help="all, none, or names with commas; 'adain' always is applied.  [default: all]")
 @click.option(
@@ -89,12 +90,14 @@ def command(
     given = {"name": name, "licence": licence, "folds": folds, "measured": measured and read_measured(measured)}
     options = {option: value for option, value in given.items() if value is not None}
     typing = source.is_file() or source.suffix == ".onnx"
-    paths = output_paths(output, precisions or (("fp16",) if typing else ("fp32",)))
+    chosen = precisions or (("fp16",) if typing else ("fp32",))
+    paths = dict.fromkeys(chosen, output) if typing else output_paths(output, chosen)
     radiographs = parity_radiographs(parity_images)
     if typing:
-        before, models = from_model(source, tuple(paths), options, radiographs)
+        before, models = from_model(source, chosen, options, radiographs)
     else:
-        before, models = from_checkpoint(source, tuple(paths), {"name": output.stem, **options}, radiographs)
+        stem = output.name.removesuffix(".onnx").removesuffix(".fp16")
+        before, models = from_checkpoint(source, chosen, {"name": stem, **options}, radiographs)
     write_models(models, paths)
     if report or report_json is not None:
         measured_models = before() | {paths[precision].name: model for precision, model in models.items()}
@@ -102,7 +105,7 @@ def command(
 
 
 def output_paths(output: Path, precisions: tuple[str, ...]) -> dict[str, Path]:
-    """File of each precision: ``output`` of fp32, NAME.fp16.onnx of fp16.
+    """File of each precision of a checkpoint: ``output`` of fp32, NAME.fp16.onnx of fp16.
 
     Raises:
         click.UsageError: an FP32 file would be named as an FP16 one is.
@@ -150,7 +153,7 @@ def from_model(
         typed = compared_fp16(model, radiographs)
     except (ModelError, ParityError) as error:
         raise type(error)(f"{source}: {error}") from error
-    return lambda: {source.name: model}, {"fp16": typed}
+    return lambda: {AS_GIVEN: model}, {"fp16": typed}
 
 
 def write_models(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) -> None:
@@ -164,6 +167,7 @@ def write_models(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) ->
             f"{paths[precision]}: {contract.name}, width {contract.width}, code {contract.code}, "
             f"{contract.precision}; parity on {parity['images']} images: {parity['flipped_pixels']} of "
             f"{parity['pixels']} mask pixels flipped, largest logit difference {parity['max_abs_difference']:.2g}"
+            + (f"; folding alone flips {parity['folding']['flipped_pixels']}" if "folding" in parity else "")
         )
 
 

@@ -13,9 +13,10 @@ from cxredge.contract import Contract
 from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import add_contract, read_contract, write_model
 from cxredge_export.conversion import to_onnx
+from cxredge_export.deployed import DeployedNetwork
 from cxredge_export.folding import ADAIN, FOLDS, fold, fold_code
-from cxredge_export.parity import measure_parity, require_parity
-from cxredge_export.reference import unfolded
+from cxredge_export.parity import compare, measure_parity, require_parity
+from cxredge_export.reference import in_torch, unfolded
 from cxredge_train.checkpoint import Trained, load_trained
 from cxredge_train.networks import a_seg, a_self
 
@@ -45,6 +46,9 @@ def make_model(
 ) -> onnx.ModelProto:
     """Fold, convert and compare.
 
+    The contract's parity is that of the model in ONNX Runtime, with its rounding, against the unfolded
+    network in PyTorch; in it, ``folding`` is that of the folded network in PyTorch.
+
     Args:
         checkpoint: folder that ``cxredge train`` wrote.
         radiographs: what the parity check runs on.
@@ -62,25 +66,34 @@ def make_model(
     """
     trained = load_trained(checkpoint)
     size = trained.config.network.input_size
-    model = folded_model(trained, folds)
-    codes = a_self(trained.self_code[None]) if trained.distilled else a_seg()
-    parity = measure_parity(model, unfolded(trained.folding_generator, codes), radiographs, size)
-    require_parity(parity)
-    contract = unmeasured_contract(trained, name, licence, folds)
-    add_contract(model, replace(contract, parity=parity.to_dict(), measured=measured or {}))
+    network = folded_network(trained, folds)
+    model = to_onnx(network, size)
+    reference = unfolded(trained.folding_generator, a_self(trained.self_code[None]) if trained.distilled else a_seg())
+    parity = measure_parity(model, reference, radiographs, size)
+    folding = compare(in_torch(network), reference, radiographs, size)
+    for measure in (parity, folding):
+        require_parity(measure)
+    add_contract(
+        model,
+        replace(
+            unmeasured_contract(trained, name, licence, folds),
+            parity={**parity.to_dict(), "folding": folding.to_dict()},
+            measured=measured or {},
+        ),
+    )
     return model
+
+
+def folded_network(trained: Trained, folds: Sequence[str]) -> DeployedNetwork:
+    """The direct path of ``trained`` with its code and the named folds applied."""
+    code = trained.self_code if trained.distilled else None
+    return fold(fold_code(trained.folding_generator, code), folds)
 
 
 def unfolded_model(checkpoint: Path) -> onnx.ModelProto:
     """The direct path of a checkpoint with the fold ``adain`` only, without a contract, to compare costs with."""
-    return folded_model(load_trained(checkpoint), ())
-
-
-def folded_model(trained: Trained, folds: Sequence[str]) -> onnx.ModelProto:
-    """The direct path of ``trained`` as an ONNX graph, without a contract."""
-    code = trained.self_code if trained.distilled else None
-    network = fold(fold_code(trained.folding_generator, code), folds)
-    return to_onnx(network, trained.config.network.input_size)
+    trained = load_trained(checkpoint)
+    return to_onnx(folded_network(trained, ()), trained.config.network.input_size)
 
 
 def unmeasured_contract(trained: Trained, name: str, licence: str, folds: Sequence[str] = ALL_FOLDS) -> Contract:

@@ -62,17 +62,24 @@ class Parity:
 def measure_parity(
     model: onnx.ModelProto, reference: Reference, radiographs: Sequence[Radiograph], size: int
 ) -> Parity:
-    """Compare ``model`` in ONNX Runtime with ``reference``.
+    """Compare ``model`` in ONNX Runtime with ``reference``; see :func:`compare`."""
+    return compare(in_onnxruntime(model), reference, radiographs, size)
+
+
+def compare(converted: Reference, reference: Reference, radiographs: Sequence[Radiograph], size: int) -> Parity:
+    """Compare what is ``converted`` with its ``reference``.
 
     Args:
-        model: the converted model.
+        converted: the new one.
         reference: what it was made from.
         radiographs: what to compare on, at least one.
         size: side of the network's input.
+
+    Raises:
+        ParityError: there is no radiograph.
     """
     if not radiographs:
         raise ParityError("parity needs at least one radiograph; nothing was written")
-    converted = in_onnxruntime(model)
     largest, flipped = 0.0, 0
     for radiograph in radiographs:
         image = network_input(radiograph, size)[None, None]

@@ -1,4 +1,4 @@
-"""The unfolded network in PyTorch, which exported models are compared with."""
+"""Networks in PyTorch as functions on arrays: the unfolded one, which all else is compared with, and the folded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cxredge_export.deployed import DeployedNetwork
 from cxredge_export.parity import Reference
 from cxredge_train.networks import Codes, Generator
 
@@ -13,6 +14,16 @@ from cxredge_train.networks import Codes, Generator
 def unfolded(generator: Generator, codes: Codes) -> Reference:
     """``G(u, codes)`` as a function from an input to its lung logit; ``codes`` is a batch of one."""
     return lambda image: lung_logit(generator, codes, image)
+
+
+def in_torch(network: DeployedNetwork) -> Reference:
+    """A folded network as such a function."""
+
+    @torch.no_grad()
+    def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(network(torch.from_numpy(image)).numpy(), np.float32)
+
+    return run
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import read_model, write_model
 from cxredge_export import export
-from cxredge_export.deployed import Difference
+from cxredge_export.deployed import DeployedNetwork, Difference
 from cxredge_export.export import export_model, unmeasured_contract
 from cxredge_export.folding import FOLDS
 from cxredge_export.precision import to_fp16
@@ -71,6 +71,8 @@ def test_the_contract_says_what_the_model_is_and_where_it_is_from(
     }
     assert contract.parity["images"] == 2
     assert contract.parity["flipped_pixels"] == 0
+    assert contract.parity["folding"]["flipped_pixels"] == 0
+    assert 0 < contract.parity["folding"]["max_abs_difference"] < 1e-4
     assert contract.measured == {"datasets": {"made": {"dice": 0.5}}}
     assert contract.input_statistics is None
     assert contract.flag_thresholds is None
@@ -167,6 +169,23 @@ def test_name_and_licence_can_be_given(
         assert segmenter.contract == contract
 
 
+def test_a_fold_that_is_not_exact_is_seen_and_writes_no_model(
+    checkpoint: Path,
+    radiographs: list[Radiograph],
+    tmp_path: Path,
+    conversion_spoilt_by: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shift_head(network: DeployedNetwork) -> None:
+        network.get_parameter("head.conv.bias").data[-1] += 0.5
+
+    conversion_spoilt_by(0)
+    monkeypatch.setitem(FOLDS, "head", shift_head)
+    with pytest.raises(ParityError, match="nothing was written"):
+        export_model(checkpoint, tmp_path / "model.onnx", radiographs)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_that_differs_from_its_checkpoint_is_not_written(
     checkpoint: Path,
     radiographs: list[Radiograph],
@@ -228,6 +247,7 @@ def test_the_command_exports_and_says_how_close_it_is(
     assert (
         f"{output}: model, width 2, code a_self, fp32; parity on 8 images: 0 of 8192 mask pixels flipped" in run.output
     )
+    assert "; folding alone flips 0" in run.output
     with Segmenter.load(output) as segmenter:
         assert segmenter.contract.measured == {"datasets": {"jsrt": {"dice": 0.97}}}
 
@@ -281,6 +301,14 @@ def test_both_precisions_are_written_under_their_names(
         assert segmenter.contract == models["tiny.fp16.onnx"]
 
 
+def test_an_fp32_model_is_not_written_under_the_name_of_an_fp16_one(checkpoint: Path, tmp_path: Path) -> None:
+    output = str(tmp_path / "x.fp16.onnx")
+    run = CliRunner().invoke(main, ["export", str(checkpoint), "-o", output, "--precision", "fp32,fp16"])
+    assert run.exit_code == 2
+    assert "is the name of an FP16 model" in " ".join(run.output.split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_file_is_typed_without_torch(exported: tuple[Path, Contract], tmp_path: Path) -> None:
     output = tmp_path / "typed.onnx"
     program = "import sys; sys.modules['torch'] = None; from cxredge.cli import main; main()"
@@ -288,9 +316,9 @@ def test_a_model_file_is_typed_without_torch(exported: tuple[Path, Contract], tm
         [sys.executable, "-c", program, "export", str(exported[0]), "-o", str(output)], capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    assert "typed.fp16.onnx: tiny-model, width 2, code a_self, fp16; parity on 8 images" in run.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["typed.fp16.onnx"]
-    contract = read_model(tmp_path / "typed.fp16.onnx")[1]
+    assert "typed.onnx: tiny-model, width 2, code a_self, fp16; parity on 8 images" in run.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["typed.onnx"]
+    contract = read_model(output)[1]
     assert (contract.precision, contract.folds) == ("fp16", exported[1].folds)
     run = subprocess.run(
         [sys.executable, "-c", program, "export", str(tmp_path), "-o", str(output)], capture_output=True, text=True
@@ -319,7 +347,6 @@ def test_the_report_compares_the_unfolded_network_with_what_is_written(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "x.fp16.onnx", "--precision", "fp32,fp16"], "is the name of an FP16 model"),
         (["-o", "x.onnx", "--precision", "int8"], "'int8' is not one of fp32, fp16"),
         (["-o", "x.onnx", "--precision", "fp32"], "can only be typed: --precision fp16"),
         (["-o", "x.onnx", "--folds", "none", "--name", "other"], "whose name, folds cannot be changed any more"),

@@ -43,3 +43,4 @@ def test_an_exported_checkpoint_gives_the_masks_of_its_unfolded_network(
     contract = read_contract(make_model(checkpoint, jsrt, name="tiny"))
     assert contract.folds == ("adain", *FOLDS)
     assert (contract.parity["images"], contract.parity["flipped_pixels"]) == (IMAGES, 0)
+    assert contract.parity["folding"]["flipped_pixels"] == 0
