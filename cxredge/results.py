@@ -74,9 +74,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:  # also after Ctrl-C; once it has been renamed there is nothing to remove
         with suppress(OSError):
             part.unlink()
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:

@@ -71,6 +71,16 @@ def test_a_file_that_exists_is_replaced_whole(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
+def test_ctrl_c_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_path_below_a_regular_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("keep me")
     for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "deeper" / "a.png"):
