@@ -60,7 +60,11 @@ def parse_output(_ctx: click.Context, _parameter: click.Parameter, value: Path |
     return value
 
 
-@click.command("build-engine", short_help="Compile a model for an NVIDIA GPU.")
+@click.command(
+    "build-engine",
+    short_help="Compile a model for an NVIDIA GPU.",
+    epilog="Exit codes: 0 the engine is there, 1 nothing was built, 2 wrong usage.",
+)
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--precision",

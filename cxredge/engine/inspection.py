@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cxredge import __version__
 from cxredge.engine.cache import kept_engines, model_sha256
 from cxredge.engine.device import Device, require_device
 from cxredge.engine.fit import Wanted, mismatches, plan_damage
 from cxredge.engine.flavour import Flavour, FlavourChoice, find_flavour
 from cxredge.engine.machine import wanted_here
+from cxredge.engine.order import BUILD_OPTIONS
 from cxredge.engine.record import EngineRecord, read_record, sidecar_path
 from cxredge.errors import EngineError
 
@@ -77,9 +79,23 @@ def inspect_engine(plan: Path, model: Path | None = None) -> EngineInspection:
     if model is None:
         unknown.append("whether its model has changed: name the model to compare with (--model)")
     rebuild = mismatches(record, wanted_by(model, flavour, device))
+    rebuild += stale_options(record)
     if record.parity is None:
         rebuild.append("its parity has not been run; build-engine will, where its GPU is")
     return EngineInspection(plan, record, tuple(plan_damage(plan, record)), tuple(rebuild), tuple(unknown))
+
+
+def stale_options(record: EngineRecord) -> list[str]:
+    """How an engine that this cxredge builds of the same order would differ."""
+    reasons = [
+        f"{name} is {record.options.get(name)}, this cxredge builds with {value}"
+        for name, value in BUILD_OPTIONS.items()
+        if record.options.get(name) != value
+    ]
+    typed_by = record.options.get("typed_by", __version__)
+    if typed_by != __version__:
+        reasons.append(f"its model was typed by cxredge {typed_by}, this is {__version__}")
+    return reasons
 
 
 def wanted_by(model: Path | None, flavour: Flavour | None, device: Device | None) -> Wanted:

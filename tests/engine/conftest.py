@@ -13,6 +13,7 @@ import pytest
 
 from cxredge.contract import Contract
 from cxredge.engine import device
+from cxredge.engine.order import BUILD_OPTIONS
 from cxredge.engine.record import EngineRecord, sidecar_path
 
 PLAN = b"a plan of TensorRT" * 100
@@ -34,6 +35,7 @@ def make_record(plan: bytes = PLAN, **changes: Any) -> EngineRecord:
         "contract": CONTRACT,
         "gpu_name": "NVIDIA GeForce RTX 4090",
         "driver": "580.65.06",
+        "options": dict(BUILD_OPTIONS),
         "created": "2026-11-25T04:00:00+00:00",
     }
     return EngineRecord(**{**fields, **changes})
@@ -107,3 +109,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of engines."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "cxredge" / "engines"
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No object of TensorRT may be made."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a TensorRT object was made")
+
+    for name in ("Builder", "Runtime", "Logger", "OnnxParser"):
+        monkeypatch.setattr(trt, name, refuse)

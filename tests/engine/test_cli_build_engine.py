@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -109,14 +110,21 @@ def test_an_engine_whose_masks_differ_is_deleted_and_reported(cache: Path, monke
     assert list(cache.glob("*.plan")) == list(cache.glob("*.json")) == []
 
 
-@pytest.mark.usefixtures("rtx", "no_driver", "cache")
+@pytest.mark.usefixtures("untouched", "no_driver", "cache")
 def test_without_a_driver_a_native_build_is_refused() -> None:
     fails("there is no NVIDIA driver on this machine")
 
 
-@pytest.mark.usefixtures("rtx", "no_driver", "cache")
+@pytest.mark.usefixtures("untouched", "no_driver", "cache")
 def test_a_gpu_that_cannot_be_built_for_is_told_with_those_that_can() -> None:
     fails("cannot cross-build for compute capability 8.7, only for 7.5, 8.0, 8.6, 8.9", "--compute-capability", "87")
+
+
+@pytest.mark.usefixtures("untouched", "no_driver")
+def test_a_full_disk_is_told_before_the_build(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1 << 20))
+    fails("the disk is full", *CROSS, "--precision", "fp32")
+    assert list(cache.glob("*.plan")) == []
 
 
 @pytest.mark.usefixtures("driver", "cache")
@@ -167,7 +175,7 @@ def test_a_compute_capability_is_written_in_several_ways(text: str) -> None:
     assert build_engine.parse_capability(None, None, "120") == "12.0"
 
 
-@pytest.mark.usefixtures("rtx", "no_driver", "cache")
+@pytest.mark.usefixtures("untouched", "no_driver", "cache")
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "noise.onnx").write_bytes(b"noise")
     fails("noise.onnx: is not an ONNX model", tmp_path / "noise.onnx", *CROSS)

@@ -68,7 +68,7 @@ def test_without_onnx_the_contract_is_shown_and_the_extra_named(monkeypatch: pyt
     assert "pip install 'cxredge[calibration]'" in result.output
 
 
-@pytest.mark.usefixtures("tensorrt", "driver")
+@pytest.mark.usefixtures("tensorrt", "driver", "untouched")
 def test_an_engine_that_fits_says_so(plan: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"model")
@@ -81,7 +81,8 @@ def test_an_engine_that_fits_says_so(plan: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("tensorrt")
 def test_what_would_make_an_engine_be_rebuilt_is_told(plan: Path, driver: MadeDriver, tmp_path: Path) -> None:
-    sidecar_path(plan).write_text(make_record(version="10.3.0").to_json())
+    old = make_record(version="10.3.0", options={"strongly_typed": True, "tf32": True, "typed_by": "0.0.1"})
+    sidecar_path(plan).write_text(old.to_json())
     driver.attributes[76] = 6
     plan.write_bytes(PLAN[:10])
     result = run(plan, "--model", bundled_model(), "--json", tmp_path / "found.json")
@@ -89,7 +90,14 @@ def test_what_would_make_an_engine_be_rebuilt_is_told(plan: Path, driver: MadeDr
     found: dict[str, Any] = json.loads((tmp_path / "found.json").read_text())
     assert "damaged: the plan is truncated: 10 of" in result.output
     reasons = found["rebuild"]
-    for text in ("another model", "built by tensorrt 10.3.0, installed is 10.16.1.11", "the GPU has 8.6", "parity"):
+    for text in (
+        "another model",
+        "built by tensorrt 10.3.0, installed is 10.16.1.11",
+        "the GPU has 8.6",
+        "tf32 is True, this cxredge builds with False",
+        "typed by cxredge 0.0.1",
+        "parity",
+    ):
         assert any(text in reason for reason in reasons), text
         assert text in result.output
     assert found["unknown"] == []
