@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,6 +128,7 @@ def command(
     with progress_bar() as show:
         typed = typed_model(model, contract, precision, calibration_data, show)
         order = Order(model_sha256(model), compiler, capability, batches, typed.precision, device, typed.options)
+        started = datetime.now(timezone.utc).replace(microsecond=0)
         plan, record = carry_out(
             order,
             typed.make,
@@ -135,7 +137,7 @@ def command(
             open_engine=open_engine if device else None,
             progress=BuildProgress(show),
         )
-    describe(plan, record)
+    describe(plan, record, kept=datetime.fromisoformat(record.created) < started)
 
 
 def target(choice: FlavourChoice, capability: str | None) -> tuple[Flavour, Device | None, str]:
@@ -209,13 +211,14 @@ def progress_bar() -> Iterator[Show]:
         yield show
 
 
-def describe(plan: Path, record: EngineRecord) -> None:
-    """Print what was built, and what the parity run found."""
+def describe(plan: Path, record: EngineRecord, *, kept: bool) -> None:
+    """Print what was built, now or earlier, and what the parity run found."""
+    built = "from the cache" if kept else f"built in {record.build_seconds:.1f} s"
     batches = ",".join(map(str, record.batches))
     click.echo(
         f"{plan}: {record.contract['name']}, {record.precision}, batches {batches}, for compute capability "
         f"{record.compute_capability} by {record.flavour} {record.version}; {record.plan_bytes / 2**20:.1f} MiB, "
-        f"built in {record.build_seconds:.1f} s"
+        f"{built}"
     )
     if record.parity is None:
         click.echo(
