@@ -7,8 +7,10 @@ buffers of its own, so that copying for one batch overlaps with computing anothe
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,7 +73,6 @@ class TensorRTBackend:
         require_fit(plan, self.record, flavour)
         self.contract: Contract = self.record.read_contract()
         self.lanes = lanes
-        self._lost = ""
         with ExitStack() as taken:
             self._driver = opener()
             taken.callback(self._driver.close)
@@ -85,7 +86,10 @@ class TensorRTBackend:
                 made.pop_all()
             taken.pop_all()
         self._pool = LanePool(every, patience)
-        self._save = engine.contexts.save
+        self._health = Health()
+        self._release = weakref.finalize(
+            self, release, self._pool, self._driver, engine.contexts.save, self._health
+        )  # also when it is forgotten, or at the end of the process
         self._bytes = sum(lane.device_bytes for lane in every) + self.record.plan_bytes
 
     def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -108,14 +112,14 @@ class TensorRTBackend:
         return [inputs[start : start + largest] for start in range(0, len(inputs), largest)]
 
     def _on_a_lane(self, work: Callable[[Lane, NDArray[np.float32]], Result], part: NDArray[np.float32]) -> Result:
-        if self._lost:
-            raise CudaError(self._lost, "inference on the GPU")
+        if self._health.lost:
+            raise CudaError(self._health.lost, "inference on the GPU")
         try:
             with self._pool.lane() as lane, current(self._driver):
                 return work(lane, part)
         except CudaError as error:
             if error.lost:
-                self._lost = error.code
+                self._health.lost = error.code
             raise
 
     def close(self) -> None:
@@ -124,16 +128,25 @@ class TensorRTBackend:
         Raises:
             CudaError: something could not be freed; of a GPU that is lost nothing has to be.
         """
-        lanes = self._pool.close()
-        if not lanes:
-            return
-        with suppress(CudaError) if self._lost else nullcontext(), ExitStack() as closing:
-            closing.callback(self._driver.close)
-            closing.enter_context(current(self._driver))
-            for lane in lanes:
-                closing.callback(lane.close)
-            closing.callback(self._save)
-            del self._save
+        self._release()
+
+
+@dataclass
+class Health:
+    """Whether the GPU is lost, and by which error."""
+
+    lost: str = ""
+
+
+def release(pool: LanePool[Lane], driver: Driver, save: Callable[[], None], health: Health) -> None:
+    """Free everything that a backend holds, once nothing runs any more."""
+    lanes = pool.close()
+    with suppress(CudaError) if health.lost else nullcontext(), ExitStack() as closing:
+        closing.callback(driver.close)
+        closing.enter_context(current(driver))
+        for lane in lanes:
+            closing.callback(lane.close)
+        closing.callback(save)
 
 
 def require_fit(plan: Path, record: EngineRecord, flavour: Flavour) -> None:

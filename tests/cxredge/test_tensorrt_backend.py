@@ -336,6 +336,16 @@ def test_a_closed_backend_refuses_to_run_and_closes_again_quietly(backend: Tenso
     backend.close()
 
 
+def test_a_backend_that_is_forgotten_gives_everything_back(gpu: FakeGpu, world: FakeTrt, make_engine: Engine) -> None:
+    backend = TensorRTBackend(make_engine())
+    for _ in range(4):
+        backend.run(inputs_of(2))
+    del backend
+    gc.collect()
+    assert gpu.live() == NOTHING
+    assert world.alive == 0
+
+
 def test_closing_waits_for_what_runs_and_refuses_what_waits(world: FakeTrt, make_engine: Engine) -> None:
     backend = TensorRTBackend(make_engine(), lanes=1)
     running, go_on = threading.Event(), threading.Event()
