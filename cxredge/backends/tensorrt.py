@@ -7,6 +7,7 @@ buffers of its own, so that copying for one batch overlaps with computing anothe
 
 from __future__ import annotations
 
+import traceback
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
@@ -76,19 +77,18 @@ class TensorRTBackend:
         with ExitStack() as taken:
             self._driver = opener()
             taken.callback(self._driver.close)
-            with current(self._driver), ExitStack() as made:
-                engine = load_engine(plan, flavour, self.record, graphs=graphs)
-                captured = graphs and graphs_at_hand() and not captures_itself(flavour)
-                every = []
-                for _ in range(lanes):
-                    every.append(Lane(engine, self._driver, graphs=captured))
-                    made.callback(every[-1].close)
-                made.pop_all()
+            with current(self._driver):
+                try:
+                    every, save = open_lanes(plan, flavour, self.record, self._driver, lanes, graphs=graphs)
+                except BaseException as error:
+                    # free what TensorRT made now, where the context is current, and not when the error is forgotten
+                    traceback.clear_frames(error.__traceback__)
+                    raise
             taken.pop_all()
         self._pool = LanePool(every, patience)
         self._health = Health()
         self._release = weakref.finalize(
-            self, release, self._pool, self._driver, engine.contexts.save, self._health
+            self, release, self._pool, self._driver, save, self._health
         )  # also when it is forgotten, or at the end of the process
         self._bytes = sum(lane.device_bytes for lane in every) + self.record.plan_bytes
 
@@ -129,6 +129,21 @@ class TensorRTBackend:
             CudaError: something could not be freed; of a GPU that is lost nothing has to be.
         """
         self._release()
+
+
+def open_lanes(
+    plan: Path, flavour: Flavour, record: EngineRecord, driver: Driver, count: int, *, graphs: bool
+) -> tuple[list[Lane], Callable[[], None]]:
+    """The lanes of an engine, and what keeps for the next process what they compile."""
+    engine = load_engine(plan, flavour, record, graphs=graphs)
+    captured = graphs and graphs_at_hand() and not captures_itself(flavour)
+    lanes: list[Lane] = []
+    with ExitStack() as made:
+        for _ in range(count):
+            lanes.append(Lane(engine, driver, graphs=captured))
+            made.callback(lanes[-1].close)
+        made.pop_all()
+    return lanes, engine.contexts.save
 
 
 @dataclass

@@ -54,7 +54,9 @@ class Lane:
         with ExitStack() as taken:
             self._stream = driver.create_stream()
             taken.callback(driver.destroy_stream, self._stream)
-            self._events = [self._event(taken) for _ in range(len(STAGES) + 1)]
+            self._events: list[int] = []
+            for _ in range(len(STAGES) + 1):  # a comprehension's cell would keep a lane that fails alive
+                self._events.append(self._event(taken))
             self._input, self._output = self._pinned(shape, taken), self._pinned(shape, taken)
             self._device_input = self._device(self._input.nbytes, taken)
             self._device_output = self._device(self._output.nbytes, taken)

@@ -118,8 +118,12 @@ class FakeTrt:
     def destroyed(self) -> None:
         """A context's memory is freed."""
         self.alive -= 1
+        self.require_context("an execution context")
+
+    def require_context(self, what: str) -> None:
+        """Note where ``what`` is destroyed outside of the primary context."""
         if self.gpu.lost is None and (not self.gpu.stack or self.gpu.stack[-1] != PRIMARY or not self.gpu.retained):
-            self.gpu.violations.append("an execution context destroyed outside of the primary context")
+            self.gpu.violations.append(f"{what} destroyed outside of the primary context")
 
 
 class Logger:
@@ -144,7 +148,9 @@ def runtime_class(world: FakeTrt) -> type:
             except ValueError:
                 self._log.log(Severity.ERROR, "the serialized plan file is not a plan file")
                 return None
-            return world.limited("ICudaEngine", engine_class(world))(plan, self._log)
+            engine = world.limited("ICudaEngine", engine_class(world))(plan, self._log)
+            weakref.finalize(engine, world.require_context, "an engine")
+            return engine
 
     return Runtime
 
