@@ -274,8 +274,8 @@ def context_class(world: FakeTrt) -> type:
             return True
 
         def execute_async_v3(self, stream_handle: int) -> bool:
+            world.before_enqueue()
             with world.lock:
-                world.before_enqueue()
                 if world.refused_enqueues or gpu.lost or not self._shape or self._activations == 0:
                     world.refused_enqueues = max(0, world.refused_enqueues - 1)
                     self._log.log(Severity.ERROR, "enqueueV3: made to fail")

@@ -318,6 +318,17 @@ def test_eight_threads_get_what_one_gets(
     assert gpu.live() == NOTHING
 
 
+def test_as_many_batches_as_there_are_lanes_are_under_way_at_once(world: FakeTrt, make_engine: Engine) -> None:
+    backend = TensorRTBackend(make_engine())
+    together = threading.Barrier(backend.lanes)
+    world.before_enqueue = lambda: together.wait(30) and None
+    inputs = inputs_of(1)
+    with ThreadPoolExecutor(4) as pool:
+        for logits in pool.map(lambda _: backend.run(inputs), range(4)):
+            assert_right(logits, inputs)
+    backend.close()
+
+
 def test_a_host_application_keeps_its_own_context(gpu: FakeGpu, make_engine: Engine) -> None:
     with host_context(gpu):
         backend = TensorRTBackend(make_engine())
