@@ -8,6 +8,7 @@ stays lost, and any function can be told to fail at its n-th call.
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 import sys
 import threading
@@ -211,6 +212,7 @@ class FakeBindings:
         gpu: FakeGpu = self._gpu
         needs_context = name not in WITHOUT_CONTEXT
 
+        @functools.wraps(function)
         def call(*arguments: Any) -> tuple[Any, ...]:
             with gpu.lock:
                 try:
