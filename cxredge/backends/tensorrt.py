@@ -94,29 +94,40 @@ class TensorRTBackend:
 
     def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Lung logits ``(N, S, S)``; see :class:`cxredge.backends.Backend`. Large batches are run in parts."""
-        return np.concatenate([self._on_a_lane(Lane.run, part) for part in self._parts(inputs)])
+        logits = self._room_for(inputs)
+        for part in self._parts(inputs):
+            self._on_a_lane(Lane.run, inputs[part], logits[part])
+        return logits
 
     def timed_run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
         """See :class:`cxredge.backends.StageTimed`; the times are the GPU's, without the wait for a lane."""
-        found = [self._on_a_lane(Lane.timed_run, part) for part in self._parts(inputs)]
-        stages = {stage: sum(times[stage] for _, times in found) for stage in STAGES}
-        return np.concatenate([logits for logits, _ in found]), stages
+        logits = self._room_for(inputs)
+        times = [self._on_a_lane(Lane.timed_run, inputs[part], logits[part]) for part in self._parts(inputs)]
+        return logits, {stage: sum(one[stage] for one in times) for stage in STAGES}
 
     def device_bytes(self) -> int:
         """Bytes of device memory: the lanes' buffers and activations, and the plan, which is mostly weights."""
         return self._bytes
 
-    def _parts(self, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def _room_for(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         check_inputs(inputs, self.contract)
-        largest = self.record.batches[2]
-        return [inputs[start : start + largest] for start in range(0, len(inputs), largest)]
+        return np.empty((len(inputs), *inputs.shape[2:]), np.float32)
 
-    def _on_a_lane(self, work: Callable[[Lane, NDArray[np.float32]], Result], part: NDArray[np.float32]) -> Result:
+    def _parts(self, inputs: NDArray[np.float32]) -> list[slice]:
+        largest = self.record.batches[2]
+        return [slice(start, start + largest) for start in range(0, len(inputs), largest)]
+
+    def _on_a_lane(
+        self,
+        work: Callable[[Lane, NDArray[np.float32], NDArray[np.float32]], Result],
+        inputs: NDArray[np.float32],
+        logits: NDArray[np.float32],
+    ) -> Result:
         if self._health.lost:
             raise CudaError(self._health.lost, "inference on the GPU")
         try:
             with self._pool.lane() as lane, current(self._driver):
-                return work(lane, part)
+                return work(lane, inputs, logits)
         except CudaError as error:
             if error.lost:
                 self._health.lost = error.code

@@ -66,21 +66,21 @@ class Lane:
             self.device_bytes += engine.contexts.own_bytes
             self._taken = taken.pop_all()
 
-    def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Lung logits ``(N, S, S)`` for ``(N, 1, S, S)``, N at most the largest batch.
+    def run(self, inputs: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
+        """Write lung logits ``(N, S, S)`` for ``(N, 1, S, S)``, N at most the largest batch.
 
         Raises:
             BackendError: CUDA or TensorRT failed.
         """
-        return self._run(inputs)
+        self._run(inputs, logits)
 
-    def timed_run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
-        """As :meth:`run`, and the milliseconds of each of :data:`STAGES`, as the GPU took them."""
-        logits = self._run(inputs, timed=True)
+    def timed_run(self, inputs: NDArray[np.float32], logits: NDArray[np.float32]) -> dict[str, float]:
+        """As :meth:`run`; gives the milliseconds of each of :data:`STAGES`, as the GPU took them."""
+        self._run(inputs, logits, timed=True)
         spans = zip(STAGES, self._events, self._events[1:], strict=False)
-        return logits, {stage: self._driver.milliseconds(start, end) for stage, start, end in spans}
+        return {stage: self._driver.milliseconds(start, end) for stage, start, end in spans}
 
-    def _run(self, inputs: NDArray[np.float32], *, timed: bool = False) -> NDArray[np.float32]:
+    def _run(self, inputs: NDArray[np.float32], logits: NDArray[np.float32], *, timed: bool = False) -> None:
         count, driver, stream = len(inputs), self._driver, self._stream
         batch = max(count, self._loaded.smallest)
         self._input[:count] = inputs
@@ -101,7 +101,7 @@ class Lane:
         except BackendError as error:
             self._settle(error)
             raise
-        return self._output[:count, 0].copy()
+        logits[:] = self._output[:count, 0]
 
     def _settle(self, error: BackendError) -> None:
         """Wait for what is still under way in the buffers; a lost GPU is the truer reason for ``error``."""
