@@ -89,7 +89,7 @@ def open_backend(
         raise BackendError(f"{model}: an exported model has the direct path only; name a checkpoint folder")
     if not model.is_file():
         raise ModelError(f"{model}: there is no such model file")
-    if model.suffix.lower() in PLAN_SUFFIXES or name in ("tensorrt", "auto"):
+    if is_plan(model) or name in ("tensorrt", "auto"):
         engine = open_engine(model, name, build)
         if engine is not None:
             return engine
@@ -100,11 +100,17 @@ def open_backend(
     return OnnxRuntimeBackend(model, threads)
 
 
+def is_plan(model: Path) -> bool:
+    """Whether a file is the plan of an engine, by its name, or by the sidecar beside it."""
+    suffix = model.suffix.lower()
+    return suffix in PLAN_SUFFIXES or (suffix != ".onnx" and model.with_suffix(".json").is_file())
+
+
 def open_engine(model: Path, name: BackendName, build: bool) -> Backend | None:
     """A plan, or the engine of a model file, in TensorRT; ``None`` where ``auto`` has to take something else."""
     from cxredge.backends import engines
 
-    if model.suffix.lower() in PLAN_SUFFIXES:
+    if is_plan(model):
         if name not in ("tensorrt", "auto"):
             raise BackendError(f"{model}: is the plan of an engine, which the {name} backend cannot run")
         return engines.open_plan(model)

@@ -40,10 +40,11 @@ def open_cached(model: Path) -> Backend | None:
         BackendError: there is one, but the GPU has not enough memory.
     """
     if not any(cache_folder().glob(f"*{PLAN_SUFFIX}")):
+        LOGGER.info("%s: runs without TensorRT, there are no engines in the cache", model)
         return None
     engine = engine_here(model)
     if engine is None:
-        LOGGER.info("%s: no engine in the cache fits this machine", model)
+        LOGGER.info("%s: runs without TensorRT, no engine in the cache fits this machine", model)
         return None
     LOGGER.info("%s: runs as the engine %s on TensorRT", model, engine[0])
     return open_plan(*engine)

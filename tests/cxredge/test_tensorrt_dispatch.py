@@ -80,7 +80,7 @@ def write_engine(plan: Path, model: Path, contract: Contract, **changes: Any) ->
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("name", ["auto", "tensorrt"])
-@pytest.mark.parametrize("suffix", [".plan", ".engine"])
+@pytest.mark.parametrize("suffix", [".plan", ".engine", ".trt"])
 def test_a_plan_runs_in_tensorrt(suffix: str, name: Any, tmp_path: Path, model_file: Path, contract: Contract) -> None:
     backend = open_backend(write_engine(tmp_path / f"darkness{suffix}", model_file, contract), name)
     assert backend.name == "tensorrt"
@@ -129,13 +129,15 @@ def test_auto_takes_no_engine_of_another_model_or_gpu_or_without_proof_and_build
 
 
 def test_without_engines_the_driver_is_not_asked(
-    cache: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse() -> None:
         raise AssertionError("the driver was asked")
 
     monkeypatch.setattr("cxredge.engine.machine.find_device", refuse)
-    assert open_backend(model_file).name == "onnxruntime"
+    with caplog.at_level(logging.INFO, "cxredge"):
+        assert open_backend(model_file).name == "onnxruntime"
+    assert "no engines in the cache" in caplog.text
 
 
 @pytest.mark.usefixtures("gpu", "cache")
