@@ -239,7 +239,10 @@ def segment_figures(seconds: float) -> dict[str, Any]:
             [sys.executable, str(ROOT / "tests" / "benchmarks" / "throughput.py"), f"{folder}/scans", "--repeats", "3"],
         ]
         for step in steps:
-            done = subprocess.run(step, env=environment, capture_output=True, text=True, timeout=seconds)
+            try:
+                done = subprocess.run(step, env=environment, capture_output=True, text=True, timeout=seconds)
+            except subprocess.TimeoutExpired:
+                return {"failed": "no time was left"}
             if done.returncode:
                 return {"failed": (done.stdout + done.stderr).splitlines()[-5:]}
         figures: dict[str, Any] = json.loads(done.stdout)
