@@ -19,7 +19,7 @@ from cxredge_calibration.model_file import add_contract, read_model, write_model
 from cxredge_calibration.options import Options, Progress, silent
 from cxredge_calibration.quantisation import quantise
 from cxredge_calibration.ranges import RangeTable, estimate_ranges, kept_or_estimated, table_key
-from cxredge_calibration.report import CalibrationReport, write_report
+from cxredge_calibration.report import CalibrationReport, require_drawing, write_report
 from cxredge_calibration.search import Trial, leave_layers_out
 from cxredge_calibration.sensitivity import Sensitivity, measure_sensitivity
 from cxredge_calibration.simulation import open_session
@@ -81,6 +81,7 @@ def calibrate_model(
         MissingExtraError: matplotlib is missing.
     """
     options = options or Options()
+    require_drawing()
     if output.resolve() == model_path.resolve():
         raise OutputError(f"{output}: is the model itself; name another file for the INT8 model")
     ranges_file, json_file, png_file = options.files(output)

@@ -1,8 +1,8 @@
 """Which samples are drawn, and which of them are held back for the gate: seeded, stratified, by patient.
 
-Data sets share the samples equally as far as they reach. Within a data set the network inputs are
-divided into thirds by brightness (their mean) and by contrast (their standard deviation), and the nine
-cells take turns, so that the few dark or flat radiographs are there as well as the many ordinary ones.
+Data sets share the samples equally as far as they reach. Within a data set the spans of the network
+inputs' brightness (mean) and contrast (standard deviation) are cut into thirds, and the nine cells take
+turns, so that the few dark or flat radiographs are there as well as the many ordinary ones.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def stratified(samples: Sequence[Sample], generator: random.Random) -> list[Samp
 
 
 def thirds(values: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Which third of ``values`` ``(N,)`` each belongs to: 0, 1 or 2."""
-    bounds = np.quantile(values, np.arange(1, STRATA) / STRATA)
+    """Which third of the span of ``values`` ``(N,)`` each belongs to: 0, 1 or 2."""
+    bounds = np.linspace(values.min(), values.max(), STRATA + 1)[1:-1]
     return np.searchsorted(bounds, values)
 
 

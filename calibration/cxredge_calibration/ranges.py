@@ -195,7 +195,7 @@ def estimate_ranges(
         for index, pixels in enumerate(inputs):
             collect(collector, dict(zip(tensors, run(session, pixels)[1:], strict=True)))
             step(len(inputs) + index + 1, total)
-        bounds = histogram_bounds(collector)
+        bounds = {name: within(found, *bounds[name]) for name, found in histogram_bounds(collector).items()}
     peaks = dict(zip(tensors, np.abs(extremes).max(axis=2).T, strict=True))
     return {name: make_range(*bounds[name], peaks[name], names) for name in tensors}
 
@@ -205,6 +205,11 @@ def make_range(low: float, high: float, peaks: NDArray[np.float64], names: Seque
     highest = int(peaks.argmax())
     median = max(float(np.median(peaks)), float(np.finfo(np.float32).tiny))
     return Range(low, high, float(peaks[highest]), names[highest], float(peaks[highest] / median))
+
+
+def within(found: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """A range cut to what occurred; histograms are symmetric, tensors are not."""
+    return max(found[0], low), min(found[1], high)
 
 
 def histogram_collector(method: Method, bounds: dict[str, tuple[float, float]]) -> HistogramCollector:

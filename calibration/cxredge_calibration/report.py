@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from cxredge.errors import MissingExtraError
 from cxredge.results import write_atomically
 from cxredge_calibration.choice import Choice
 from cxredge_calibration.gate import ImageFigures
@@ -161,11 +163,16 @@ def trial_dict(trial: Trial) -> dict[str, Any]:
     }
 
 
+def require_drawing() -> None:
+    """Raise :class:`MissingExtraError` where matplotlib is missing, before minutes are spent."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("drawing the report of a calibration", "calibration")
+
+
 def write_report(report: CalibrationReport, json_file: Path, png_file: Path) -> None:
-    """Write a report as JSON and as a picture.
+    """Write a report as JSON and as a picture (needs matplotlib).
 
     Raises:
-        MissingExtraError: without matplotlib.
         OutputError: a file cannot be written.
     """
     from cxredge_calibration.figure import draw_report
