@@ -2,7 +2,7 @@
 
 Whatever one shows to a segmenter, it finds something. What it finds in chest radiographs, though, is two
 compact regions, one on each side, almost without crumbs. Of 210 training radiographs of three data sets
-(JSRT, Cohen, NIH) 99 % are accepted by :func:`shows_two_lungs`; of 60 noise images (white, smooth, 1/f) 7 %,
+(JSRT, Cohen, NIH) 99 % are accepted by :func:`shows_two_lungs`; of 70 noise images (white, smooth, 1/f) 6 %,
 of pictures and gradients none.
 """
 

@@ -37,7 +37,7 @@ class OnnxRuntimeBackend:
             fastest for many, when as many runs as there are cores go on at once.
         exact: carry out every quantisation of an INT8 model by itself, as the gate and the GPU do. Fused
             integer kernels saturate on CPUs without VNNI, and there is nothing to fuse where outputs are not
-            quantised, as in models of ``cxredge calibrate``: those run 0.78 times as long this way.
+            quantised, as in models of ``cxredge calibrate``: those run 0.78 to 0.85 times as long this way.
 
     Raises:
         ModelError: the file is damaged, or carries no valid contract.
