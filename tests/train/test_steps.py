@@ -221,6 +221,20 @@ def test_the_inter_teacher_is_the_indirect_path_by_the_references_style_without_
     assert not [name for name in found if "encoder" in name and "plain" in name]
 
 
+def test_the_inter_teacher_can_be_the_averaged_a_seg_path(state: TrainingState, config: TrainingConfig) -> None:
+    with torch.no_grad():
+        for parameter in state.framework.generator.parameters():
+            parameter.mul_(1.1)  # so that network and average differ
+    framework, one = state.framework, batch()
+    changed = replace(config, losses=replace(config.losses, inter_teacher="average"))
+    term = distillation_terms(state, one, changed)["inter"]
+    teacher = state.generator_average(one.teacher_images, a_seg())
+    student = framework.generator(one.images, a_self(framework.code_generators.f_e(torch.ones(2, 4))))
+    assert term.item() == pytest.approx((teacher - student).abs().mean().item(), rel=1e-5)
+    assert term.item() != pytest.approx(distillation_terms(state, one, config)["inter"].item(), rel=1e-3)
+    assert networks_of(reached(state, term)) == {G, F_CODES}
+
+
 def test_the_intra_teacher_is_a_seg_without_gradient(state: TrainingState, config: TrainingConfig) -> None:
     framework, one = state.framework, batch()
     term = intra_term(state, one, config)

@@ -98,15 +98,28 @@ def intra_term(state: TrainingState, batch: Batch, config: TrainingConfig) -> Te
 
 
 def distillation_terms(state: TrainingState, batch: Batch, config: TrainingConfig) -> Terms:
-    """ℓ_inter (eq. 7): the indirect path, through a reference's INTRA style, teaches the direct one."""
-    framework = state.framework
+    """ℓ_inter (eq. 7): the teacher's mask of an INTER image teaches the direct path."""
     with autocast(state, config):
-        with torch.no_grad():
-            style = framework.style_encoder(batch.references[0], Domain.INTRA)
-            adapted = framework.generator(batch.teacher_images, a_da(style, Domain.INTRA))
-            teacher = framework.generator(adapted, a_seg())
-        student = framework.generator(batch.images, self_codes(state, batch.images))
+        teacher = inter_teacher(state, batch, config)
+        student = state.framework.generator(batch.images, self_codes(state, batch.images))
         return {"inter": losses.inter_consistency(teacher, student)}
+
+
+@torch.no_grad()
+def inter_teacher(state: TrainingState, batch: Batch, config: TrainingConfig) -> Tensor:
+    """Logits ``(N, 2, H, W)`` of ℓ_inter's teacher: the indirect path through a reference's INTRA style (eq. 7).
+
+    Where the configuration says ``average``, of the averaged generator on the a_seg path instead.
+    """
+    framework, images = state.framework, batch.teacher_images
+    teacher = framework.generator
+    if config.losses.inter_teacher == "average":
+        teacher = state.generator_average
+    else:
+        style = framework.style_encoder(batch.references[0], Domain.INTRA)
+        images = framework.generator(images, a_da(style, Domain.INTRA))
+    logits: Tensor = teacher(images, a_seg())
+    return logits
 
 
 def self_codes(state: TrainingState, images: Tensor) -> Codes:
