@@ -33,9 +33,8 @@ from cxredge_train.config import (
     ScheduleConfig,
     Stage,
     TrainingConfig,
-    config_path,
-    read_config,
 )
+from cxredge_train.config_file import config_path, read_config
 from cxredge_train.framework import TrainingState
 from cxredge_train.networks import Domain, NetworkConfig, a_seg
 from cxredge_train.tasks import Task
