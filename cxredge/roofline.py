@@ -3,7 +3,8 @@
 The floor is the sum, over the layers, of the longer of two times: its arithmetic at the device's peak,
 and its traffic at the memory's bandwidth (Williams et al., "Roofline", CACM 2009). Costs of layers
 come from :mod:`cxredge_export.roofline_cost`. A CPU is measured; NVIDIA GPUs are looked up in
-:data:`GPUS`, which holds NVIDIA's figures for dense arithmetic:
+:data:`GPUS`, which holds NVIDIA's figures for dense arithmetic. They were entered from memory and have NOT been
+checked against the documents below, where each can be looked up:
 
 - H100 and H200: data sheets "NVIDIA H100 Tensor Core GPU" and "NVIDIA H200 Tensor Core GPU"; sparse figures halved.
 - RTX 4090: "NVIDIA Ada GPU Architecture" white paper, table of appendix A; FP16 with FP16 accumulation.
