@@ -97,7 +97,6 @@ class Interrupting(BuildProgress):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.slow  # not for its length: a real SIGINT once ended the whole process under load, an open fault
 def test_ctrl_c_stops_the_build(rtx: Flavour, model: bytes) -> None:
     progress, before = Interrupting(), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
