@@ -11,7 +11,7 @@ limit=${2:+--max-minutes $2}
 : "${CXREDGE_DATA:?set it to the folder of the data sets}"
 
 before=""
-for config in edge-augmented edge-finish edge-robust edge-self; do
+for config in edge-augmented edge-finish edge-robust; do
   # shellcheck disable=SC2086
   line=$(cxredge train "$config" -o "$runs/$config" --resume ${before:+--init "$runs/$before"} $limit | tee /dev/stderr)
   case $line in *finished) before=$config ;; *) exit 0 ;; esac
