@@ -18,7 +18,7 @@ from cxredge.backends.onnxruntime import session_options
 
 def open_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
     """A session of ``model`` on the CPU that rounds where the model says so and nowhere else."""
-    options = session_options(threads, exact=True)
+    options = session_options(threads)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

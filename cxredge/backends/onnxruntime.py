@@ -16,15 +16,19 @@ from cxredge.pipeline import available_cores
 ERRORS_ONLY = 3
 
 
-def session_options(threads: int, exact: bool = True) -> onnxruntime.SessionOptions:
-    """Session settings: no spinning, so that other stages get the cores; ``exact`` as in the backend."""
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Session settings: no spinning, so that other stages get the cores, and exact INT8.
+
+    Every quantisation of an INT8 model is carried out by itself, as the gate and the GPU do. Fused integer
+    kernels saturate on CPUs without VNNI, and there is nothing to fuse where outputs are not quantised, as in
+    models of ``cxredge calibrate``: those run 0.78 to 0.85 times as long this way.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if exact:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options
 
 
@@ -35,9 +39,6 @@ class OnnxRuntimeBackend:
         model: the ONNX file.
         threads: threads of one run; ``None`` for all cores, which is fastest for one radiograph; 1 is
             fastest for many, when as many runs as there are cores go on at once.
-        exact: carry out every quantisation of an INT8 model by itself, as the gate and the GPU do. Fused
-            integer kernels saturate on CPUs without VNNI, and there is nothing to fuse where outputs are not
-            quantised, as in models of ``cxredge calibrate``: those run 0.78 to 0.85 times as long this way.
 
     Raises:
         ModelError: the file is damaged, or carries no valid contract.
@@ -45,12 +46,12 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, model: Path, threads: int | None = None, exact: bool = True) -> None:
+    def __init__(self, model: Path, threads: int | None = None) -> None:
         threads = threads or available_cores()
         self.lanes = max(1, available_cores() // threads)
         try:
             session = onnxruntime.InferenceSession(
-                str(model), session_options(threads, exact), providers=["CPUExecutionProvider"]
+                str(model), session_options(threads), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime has its own exception types, without a public base
             raise ModelError(f"{model}: is not an ONNX model that can be loaded: {error}") from error
