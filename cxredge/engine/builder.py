@@ -72,9 +72,11 @@ def build_plan(model: bytes, flavour: Flavour, settings: BuildSettings, progress
             done.set()
 
     with cancelled_by_ctrl_c(progress):
-        threading.Thread(target=work, name="cxredge build").start()
+        thread = threading.Thread(target=work, name="cxredge build")
+        thread.start()
         while not done.wait(SECONDS_A_WAIT):
             pass
+        thread.join()
     if progress.cancelled:
         raise KeyboardInterrupt
     (result,) = outcome

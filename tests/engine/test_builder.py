@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -78,33 +78,50 @@ def test_polygraphy_s_logger_is_left_as_it_was(rtx: Flavour, model: bytes) -> No
     assert logging.getLogger(builder.POLYGRAPHY_LOGGER).handlers == []
 
 
+INTERRUPTED = """
+import os, signal
+from cxredge.bundle import bundled_model
+from cxredge.engine.builder import BuildSettings, build_plan
+from cxredge.engine.flavour import load_flavour
+from cxredge.engine.progress import BuildProgress
+
 class Interrupting(BuildProgress):
-    """Sends this process the signal of Ctrl-C once the build is on its way."""
+    sent = finished = False
 
-    sent = 0
-    finished = False
-
-    def finish(self, phase: str) -> None:
-        self.finished |= phase == "Building engine"
-
-    def step(self, phase: str, number: int) -> bool:
+    def step(self, phase, number):
         if not self.sent and number == 3:
-            self.sent = 1
+            self.sent = True
             os.kill(os.getpid(), signal.SIGINT)
         while self.sent and not self.cancelled:
             pass  # until the main thread has seen it
         return super().step(phase, number)
 
+    def finish(self, phase):
+        self.finished |= phase == "Building engine"
 
-@pytest.mark.timeout(60)
-def test_ctrl_c_stops_the_build(rtx: Flavour, model: bytes) -> None:
-    progress, before = Interrupting(), signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        build_plan(model, rtx, SETTINGS, progress)
-    assert progress.sent
-    assert progress.finished, "TensorRT has stopped before the call returns"
-    assert signal.getsignal(signal.SIGINT) is before
-    assert len(build_plan(model, rtx, SETTINGS, BuildProgress())) > 1_000_000, "and another can be built"
+model, rtx = bundled_model().read_bytes(), load_flavour("tensorrt_rtx")
+settings, handler = BuildSettings((1, 4, 16), "8.9", native=False), signal.default_int_handler
+signal.signal(signal.SIGINT, handler)
+for number in range(3):
+    progress = Interrupting()
+    try:
+        build_plan(model, rtx, settings, progress)
+    except KeyboardInterrupt:
+        print("stopped", progress.sent, progress.finished, signal.getsignal(signal.SIGINT) is handler)
+print("built", len(build_plan(model, rtx, settings, BuildProgress())))
+"""
+"""A program that presses Ctrl-C in three builds and lets a fourth one end."""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("rtx")
+def test_ctrl_c_stops_the_build_once_tensorrt_has_stopped_and_another_can_be_built() -> None:
+    """In a process of its own: pytest's faulthandler has signals handled on a stack that can be too small for it."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    *stopped, built = done.stdout.splitlines()
+    assert stopped == ["stopped True True True"] * 3, done.stderr
+    assert int(built.removeprefix("built ")) > 1_000_000
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.timeout(60)
