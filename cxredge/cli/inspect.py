@@ -1,4 +1,4 @@
-"""``cxredge inspect``: what is in a model file or an engine."""
+"""``cxredge inspect``: what is in a model file, an engine or a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cxredge.contract import Contract
     from cxredge.engine.inspection import EngineInspection
     from cxredge.engine.record import EngineRecord
+    from cxredge_train.code_report import LayerCode
 
 MODEL_SUFFIX = ".onnx"
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -38,7 +39,7 @@ RECORD_ROWS = (
 )
 
 
-@click.command("inspect", short_help="Show what is in a model file or an engine.")
+@click.command("inspect", short_help="Show what is in a model file, an engine or a checkpoint.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--model", type=click.Path(path_type=Path), help="Model file that an engine should be of, to compare it with."
@@ -48,13 +49,17 @@ def command(file: Path, model: Path | None, json_file: Path | None) -> None:
     """Show the contract of a model FILE (.onnx) and the precision of its layers.
 
     For an engine, a plan with its sidecar, show the sidecar, whether the plan is the one that it describes, and
-    what would make the engine be rebuilt on this machine.
+    what would make the engine be rebuilt on this machine. For a checkpoint folder, show how it was trained and
+    how far a_self has moved in each encoder AdaIN layer.
     """
     from cxredge.results import write_atomically
 
-    if not file.is_file():
+    if file.is_dir():
+        found = inspect_checkpoint(file)
+    elif not file.is_file():
         raise InputError("there is no such file", file)
-    found = inspect_model(file) if file.suffix.lower() == MODEL_SUFFIX else inspect_plan(file, model)
+    else:
+        found = inspect_model(file) if file.suffix.lower() == MODEL_SUFFIX else inspect_plan(file, model)
     if json_file is not None:
         write_atomically(json_file, json.dumps(found, indent=2).encode())
 
@@ -147,6 +152,54 @@ def inspect_plan(file: Path, model: Path | None) -> dict[str, Any]:
     if found.usable:
         click.echo("fits this machine")
     return found.to_dict()
+
+
+def inspect_checkpoint(folder: Path) -> dict[str, Any]:
+    """Print what is in a checkpoint; returns it as a JSON object."""
+    try:
+        from cxredge_train.checkpoint import load_trained
+        from cxredge_train.code_report import layer_codes
+        from cxredge_train.networks import Generator
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("inspecting a checkpoint", "train") from error
+    trained = load_trained(folder)
+    network = trained.config.network
+    rows = {
+        "name": trained.config.name,
+        "architecture": network.architecture,
+        "width": network.width,
+        "input_size": network.input_size,
+        "has adapted": "yes" if trained.adapted else "no",
+        "has a_self": "yes" if trained.distilled else "no",
+        **trained.facts,
+    }
+    print_rows(str(folder), rows)
+    codes: list[LayerCode] = []
+    if trained.distilled and isinstance(trained.generator, Generator):
+        codes = list(layer_codes(trained.generator, trained.self_code))
+        print_codes(codes)
+    return {
+        "kind": "checkpoint",
+        "folder": str(folder),
+        "config": trained.config.to_dict(),
+        "facts": trained.facts,
+        "a_self": [code.to_dict() for code in codes],
+    }
+
+
+def print_codes(codes: Iterable[LayerCode]) -> None:
+    """Print the size of γ and β of a_self by layer, and how far they are from a_seg."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="a_self in the encoder's AdaIN layers (norms divided by √C)", title_justify="left")
+    table.add_column("layer")
+    for column in ("C", "‖γ‖", "‖β‖", "‖γ − γ_seg‖", "‖β − β_seg‖"):
+        table.add_column(column, justify="right")
+    for code in codes:
+        sizes = (code.gamma, code.beta, code.gamma_from_seg, code.beta_from_seg)
+        table.add_row(code.layer, str(code.channels), *(f"{size:.3f}" for size in sizes))
+    Console().print(table)
 
 
 def record_rows(found: EngineInspection) -> dict[str, object]:

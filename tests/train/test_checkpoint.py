@@ -15,10 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cxredge.errors import CheckpointError, CxredgeError
+from cxredge.errors import BackendError, CheckpointError, CxredgeError
 from cxredge_train.checkpoint import load_trained, resume, save_checkpoint, start_from
-from cxredge_train.config import TrainingConfig
+from cxredge_train.config import TaskConfig, TrainingConfig
 from cxredge_train.framework import TrainingState
+from cxredge_train.inference import CheckpointBackend
 from cxredge_train.networks import a_seg
 
 CPU = torch.device("cpu")
@@ -125,6 +126,18 @@ def test_a_checkpoint_knows_which_stages_have_begun(
     save_checkpoint(folder, config, state, FACTS)
     trained = load_trained(folder)
     assert (trained.adapted, trained.distilled) == (adapted, distilled)
+
+
+def test_a_run_that_never_draws_adaptation_has_not_adapted(folder: Path, config: TrainingConfig) -> None:
+    tasks = TaskConfig(inter_to_intra=0, intra_to_inter=0, inter_to_inter=0, intra_to_intra=0)
+    never = replace(config, tasks=tasks)
+    state = TrainingState(never, CPU)
+    state.iteration = never.schedule.iterations
+    save_checkpoint(folder, never, state, FACTS)
+    trained = load_trained(folder)
+    assert (trained.adapted, trained.distilled) == (False, True)
+    with pytest.raises(BackendError, match="has no indirect path"):
+        CheckpointBackend(folder, "indirect")
 
 
 @pytest.mark.parametrize("name", ["config.toml", "state.pt", "weights.safetensors"])

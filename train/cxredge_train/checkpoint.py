@@ -149,8 +149,8 @@ class Trained:
 
     @property
     def adapted(self) -> bool:
-        """Whether stage 1 has begun, so that the indirect path means something."""
-        return int(self.facts["iteration"]) > self.config.schedule.supervised
+        """Whether domain adaptation has begun, so that the indirect path means something."""
+        return self.config.tasks.adapts and int(self.facts["iteration"]) > self.config.schedule.supervised
 
 
 def load_trained(folder: Path) -> Trained:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 import tomli_w
 
@@ -104,6 +104,11 @@ class TaskConfig:
         for name in (f.name for f in fields(self)):
             _require(getattr(self, name) >= 0, f"tasks.{name}", "must not be negative")
         _require(self.intra_to_mask > 0, "tasks.intra_to_mask", "must be positive: segmentation is what is learned")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether a task of domain adaptation, image to image, is ever drawn."""
+        return max(self.inter_to_intra, self.intra_to_inter, self.inter_to_inter, self.intra_to_intra) > 0
 
 
 @dataclass(frozen=True)
@@ -290,9 +295,13 @@ class TrainingConfig:
             _require(stages == 0, "schedule", "must be supervised only where network.architecture is unet")
             _require(self.losses.lambda_style == 0, "losses.lambda_style", "must be 0 where the network is a U-Net")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The whole configuration as tables, defaults included."""
+        return asdict(self)
+
     def to_toml(self) -> str:
-        """The whole configuration as TOML, defaults included."""
-        return tomli_w.dumps(asdict(self))
+        """:meth:`to_dict` as TOML."""
+        return tomli_w.dumps(self.to_dict())
 
     def content_hash(self) -> str:
         """SHA-256 of :meth:`to_toml`."""
