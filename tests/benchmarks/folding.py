@@ -4,8 +4,9 @@
 
 For the widths of ``edge`` and ``standard``, with random weights, one 256x256 image at a time: the
 unfolded generator in PyTorch (eager), the network with the fold ``adain`` only in ONNX Runtime, and
-the folded one in ONNX Runtime. The three take turns; medians are printed, and the ratios that the
-project holds itself to: folded over unfolded at most 0.78, PyTorch over folded at least 2.2.
+the folded one in ONNX Runtime. Each has a process of its own, so that no library's threads disturb another's;
+they take turns, in each turn one inference to warm up and one that is timed. Medians are printed, and the ratios
+that the project holds itself to: folded over unfolded at most 0.78, PyTorch over folded at least 2.2.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 
@@ -36,15 +40,32 @@ SMALLEST_GAIN_OVER_TORCH = 2.2
 EAGER, UNFOLDED, FOLDED = "torch eager unfolded", "onnxruntime unfolded", "onnxruntime folded"
 
 
-def in_session(model: onnx.ModelProto, threads: int, image: np.ndarray) -> Callable[[], object]:
-    """One inference of ``model`` as the runtime's backend does it."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(threads))
-    return lambda: session.run(None, {session.get_inputs()[0].name: image})
+Work = Callable[[], object]
 
 
-def in_torch(generator: Generator, image: np.ndarray) -> Callable[[], object]:
+def image() -> np.ndarray:
+    """The network input ``(1, 1, 256, 256)`` of all."""
+    return np.random.default_rng(0).uniform(-1, 1, (1, 1, SIZE, SIZE)).astype(np.float32)
+
+
+def made_generator(width: int) -> Generator:
+    """The generator of a width, with the same random weights each time."""
+    torch.manual_seed(0)
+    generator = Generator(NetworkConfig(width=width, input_size=SIZE)).eval()
+    initialise(generator)
+    return generator
+
+
+def in_session(model: bytes, threads: int) -> Work:
+    """One inference of a model as the runtime's backend does it."""
+    session = onnxruntime.InferenceSession(model, session_options(threads))
+    return partial(session.run, None, {session.get_inputs()[0].name: image()})
+
+
+def in_torch(width: int, threads: int) -> Work:
     """One inference of the generator as it was trained."""
-    tensor = torch.from_numpy(image)
+    torch.set_num_threads(threads)
+    generator, tensor = made_generator(width), torch.from_numpy(image())
 
     @torch.inference_mode()
     def run() -> object:
@@ -53,20 +74,32 @@ def in_torch(generator: Generator, image: np.ndarray) -> Callable[[], object]:
     return run
 
 
+def serve(asked: Connection, prepare: Callable[[], Work]) -> None:
+    """Time one inference whenever asked, until the other end is closed."""
+    work = prepare()
+    while True:
+        try:
+            asked.recv()
+        except EOFError:
+            return
+        work()
+        started = time.perf_counter()
+        work()
+        asked.send(1000 * (time.perf_counter() - started))
+
+
 def measure(width: int, threads: int, repeats: int) -> dict[str, float]:
     """Median milliseconds of the three, their ratios and the GMAC before and after."""
-    torch.manual_seed(0)
-    generator = Generator(NetworkConfig(width=width, input_size=SIZE)).eval()
-    initialise(generator)
-    network = fold_code(generator, None)
+    network = fold_code(made_generator(width), None)
     before, after = to_onnx(network, SIZE), to_onnx(fold(network, FOLDS), SIZE)
-    image = np.random.default_rng(0).uniform(-1, 1, (1, 1, SIZE, SIZE)).astype(np.float32)
-    works = {
-        EAGER: in_torch(generator, image),
-        UNFOLDED: in_session(before, threads, image),
-        FOLDED: in_session(after, threads, image),
-    }
-    times = interleaved(works, repeats)
+    times = interleaved(
+        {
+            EAGER: partial(in_torch, width, threads),
+            UNFOLDED: partial(in_session, before.SerializeToString(), threads),
+            FOLDED: partial(in_session, after.SerializeToString(), threads),
+        },
+        repeats,
+    )
     return {
         **{f"{name}, ms": round(value, 1) for name, value in times.items()},
         "folded / unfolded": round(times[FOLDED] / times[UNFOLDED], 3),
@@ -76,15 +109,25 @@ def measure(width: int, threads: int, repeats: int) -> dict[str, float]:
     }
 
 
-def interleaved(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def interleaved(works: Mapping[str, Callable[[], Work]], repeats: int) -> dict[str, float]:
     """Median milliseconds of each, all taking turns."""
+    context = get_context("spawn")
     times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(WARM_UP + repeats):
-        for name, work in works.items():
-            started = time.perf_counter()
-            work()
-            if turn >= WARM_UP:
-                times[name].append(1000 * (time.perf_counter() - started))
+    with ExitStack() as opened:
+        connections: dict[str, Connection] = {}
+        for name, prepare in works.items():
+            connections[name], other = context.Pipe()
+            process = context.Process(target=serve, args=(other, prepare))
+            process.start()
+            other.close()
+            opened.callback(process.join)
+            opened.callback(connections[name].close)
+        for turn in range(WARM_UP + repeats):
+            for name, connection in connections.items():
+                connection.send(None)
+                spent = connection.recv()
+                if turn >= WARM_UP:
+                    times[name].append(spent)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -95,7 +138,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     found = {name: measure(width, arguments.threads, arguments.repeats) for name, width in WIDTHS.items()}
     text = json.dumps({"threads": arguments.threads, "repeats": arguments.repeats, **found}, indent=2)
     print(text)
