@@ -3,13 +3,14 @@
 The floor is the sum, over the layers, of the longer of two times: its arithmetic at the device's peak,
 and its traffic at the memory's bandwidth (Williams et al., "Roofline", CACM 2009). Costs of layers
 come from :mod:`cxredge_export.roofline_cost`. A CPU is measured; NVIDIA GPUs are looked up in
-:data:`GPUS`, which holds NVIDIA's figures for dense arithmetic. They were entered from memory and have NOT been
-checked against the documents below, where each can be looked up:
+:data:`GPUS`, which holds NVIDIA's figures for dense arithmetic, half of the sparse ones where only those are
+given. They agree with third parties' accounts of these documents; the documents themselves were not at hand:
 
-- H100 and H200: data sheets "NVIDIA H100 Tensor Core GPU" and "NVIDIA H200 Tensor Core GPU"; sparse figures halved.
-- RTX 4090: "NVIDIA Ada GPU Architecture" white paper, table of appendix A; FP16 with FP16 accumulation.
+- H100 and H200: data sheets "NVIDIA H100 Tensor Core GPU" and "NVIDIA H200 Tensor Core GPU".
+- RTX 4090: "NVIDIA Ada GPU Architecture" white paper, appendix A; FP16 with FP16 accumulation (FP32: half).
 - AGX Orin 64 GB: "Jetson AGX Orin Series Technical Brief" (the GPU's 170 sparse INT8 TOPS and 204.8 GB/s).
-- Orin Nano 8 GB: data sheet "Jetson Orin Nano Series" (40 sparse INT8 TOPS and 68 GB/s, the 15 W mode).
+- Orin Nano 8 GB: data sheet "Jetson Orin Nano Series" (40 sparse INT8 TOPS and 68 GB/s, the 15 W mode; in the
+  25 W mode of JetPack 6.1 the GPU and its memory are faster, 67 and 102, so that the floor is lower there).
 
 It is a floor for direct convolution with every tensor in the device's memory: Winograd's algorithm needs
 less arithmetic, and what stays in a cache less traffic, so a small network can come below it.
