@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
 # Train the reference weights, on a CPU or a GPU alike; each call goes on from the last checkpoint.
 #
-#   train/reference.sh RUNS [MINUTES]
+#   train/reference.sh RUNS [SIZE [MINUTES]]
 #
-# RUNS is the folder of the runs, $CXREDGE_DATA that of the data sets. MINUTES stops each configuration
-# cleanly after that time; call again to go on. The last line says what is finished.
+# RUNS is the folder of the runs, $CXREDGE_DATA that of the data sets. SIZE is edge (the default) or standard.
+# MINUTES stops each configuration cleanly after that time; call again to go on. The last line says what is finished.
 set -euo pipefail
-runs=${1:?usage: train/reference.sh RUNS [MINUTES]}
-limit=${2:+--max-minutes $2}
+usage='usage: train/reference.sh RUNS [edge|standard [MINUTES]]'
+runs=${1:?$usage}
+size=${2:-edge}
+limit=${3:+--max-minutes $3}
 : "${CXREDGE_DATA:?set it to the folder of the data sets}"
+case $size in edge) width=16 ;; standard) width=32 ;; *) echo "$usage" >&2; exit 2 ;; esac
 
 before=""
-for config in edge-augmented edge-finish edge-robust; do
+for step in augmented finish robust; do
+  run=$size-$step
   # shellcheck disable=SC2086
-  line=$(cxredge train "$config" -o "$runs/$config" --resume ${before:+--init "$runs/$before"} $limit | tee /dev/stderr)
-  case $line in *finished) before=$config ;; *) exit 0 ;; esac
+  line=$(cxredge train "edge-$step" --set network.width=$width --set "name=\"$run\"" \
+    -o "$runs/$run" --resume ${before:+--init "$runs/$before"} $limit | tee /dev/stderr)
+  case $line in *finished) before=$run ;; *) exit 0 ;; esac
 done
 cxredge export "$runs/$before" -o "$runs/$before.onnx" --parity-images "$CXREDGE_DATA/jsrt"

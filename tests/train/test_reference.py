@@ -1,0 +1,72 @@
+"""``train/reference.sh``: the order of the runs, and where it stops. A recorder stands for ``cxredge``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cxredge_train.config_file import config_path, read_config
+
+SCRIPT = Path(__file__).parents[2] / "train" / "reference.sh"
+RECORDER = """#!/usr/bin/env bash
+echo "$*" >> "$RECORD"
+[ "$1" = train ] || exit 0
+case "$*" in *"$UNFINISHED"*) echo "run: iteration 10" ;; *) echo "run: iteration 480, finished" ;; esac
+"""
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "bin" / "cxredge"
+    program.parent.mkdir()
+    program.write_text(RECORDER)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    monkeypatch.setenv("CXREDGE_DATA", "data")
+    monkeypatch.setenv("UNFINISHED", "nothing is")
+    return tmp_path / "record"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", SCRIPT, *arguments], capture_output=True, text=True)
+
+
+def test_each_run_starts_from_the_one_before_and_the_last_is_exported(record: Path) -> None:
+    assert run("runs").returncode == 0
+    assert record.read_text().splitlines() == [
+        'train edge-augmented --set network.width=16 --set name="edge-augmented" -o runs/edge-augmented --resume',
+        'train edge-finish --set network.width=16 --set name="edge-finish" -o runs/edge-finish --resume '
+        "--init runs/edge-augmented",
+        'train edge-robust --set network.width=16 --set name="edge-robust" -o runs/edge-robust --resume '
+        "--init runs/edge-finish",
+        "export runs/edge-robust -o runs/edge-robust.onnx --parity-images data/jsrt",
+    ]
+
+
+def test_a_run_that_reached_its_time_is_the_last_of_this_call(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNFINISHED", "standard-finish")
+    done = run("runs", "standard", "9.5")
+    assert done.returncode == 0
+    assert "run: iteration 10" in done.stderr
+    first, second = record.read_text().splitlines()
+    assert first.startswith("train edge-augmented --set network.width=32 ")
+    assert second.endswith("-o runs/standard-finish --resume --init runs/standard-augmented --max-minutes 9.5")
+
+
+@pytest.mark.parametrize("arguments", [(), ("runs", "huge")])
+def test_wrong_usage_starts_nothing(record: Path, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode != 0
+    assert "usage: train/reference.sh" in done.stderr
+    assert not record.exists()
+
+
+@pytest.mark.parametrize("step", ["augmented", "finish", "robust"])
+def test_the_configurations_take_what_the_script_sets(step: str) -> None:
+    changes = ("network.width=32", f'name="standard-{step}"')
+    config = read_config(config_path(f"edge-{step}"), changes)
+    assert (config.name, config.network.width) == (f"standard-{step}", 32)
