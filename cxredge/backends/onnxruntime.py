@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from cxredge.backends import check_inputs
 from cxredge.contract import CONTRACT_KEY, parse_contract
 from cxredge.errors import BackendError, ModelError
+from cxredge.onnx_runtime import onnxruntime
 from cxredge.pipeline import available_cores
 
 ERRORS_ONLY = 3

@@ -1,0 +1,59 @@
+"""Nothing of cxredge lets ONNX Runtime report to anyone or keep an identifier of the device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cxredge.onnx_runtime import SWITCH
+
+PROGRAM = Path(sys.executable).with_name("cxredge")
+USERS = (
+    "cxredge.backends.onnxruntime",
+    "cxredge_calibration.ranges",
+    "cxredge_export.precision",
+    "cxredge_export.cost",
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def run(home: Path, *command: str | Path) -> str:
+    """Run a command with everything that a program keeps of its own below ``home``; gives what it printed."""
+    environment = {name: value for name, value in os.environ.items() if name != SWITCH and not name.startswith("XDG_")}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+
+
+def kept(home: Path) -> list[str]:
+    return [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("module", USERS)
+def test_importing_what_uses_it_keeps_nothing(module: str, home: Path) -> None:
+    if find_spec("onnx") is None:
+        pytest.skip("onnx is not installed")
+    code = f"import os, {module}, onnxruntime; print(os.environ.get({SWITCH!r}))"
+    assert run(home, sys.executable, "-c", code) == "None\n"
+    assert kept(home) == []
+
+
+def test_segmenting_keeps_nothing_but_results(home: Path, tmp_path: Path) -> None:
+    run(home, PROGRAM, "sample", tmp_path / "scans")
+    run(home, PROGRAM, "segment", tmp_path / "scans", "-o", tmp_path / "out")
+    assert kept(home) == []
+
+
+def test_a_value_that_the_host_has_set_stays(home: Path) -> None:
+    code = f"import os; os.environ[{SWITCH!r}] = '0'; import cxredge.onnx_runtime; print(os.environ[{SWITCH!r}])"
+    assert run(home, sys.executable, "-c", code) == "0\n"
+    assert kept(home) == []
