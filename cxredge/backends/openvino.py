@@ -11,12 +11,12 @@ from collections import deque
 from pathlib import Path
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from cxredge.backends import check_inputs
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import BackendError, ModelError
+from cxredge.open_vino import openvino
 from cxredge.pipeline import available_cores
 
 DEVICE = "CPU"
