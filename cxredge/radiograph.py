@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import InputError
+from cxredge.limits import LARGEST_IMAGE_FILE, LimitError, require_file_size
 
 Polarity: TypeAlias = Literal["MONOCHROME1", "MONOCHROME2"]
 """DICOM's terms: MONOCHROME2 shows the largest value white, MONOCHROME1 shows it black."""
@@ -95,8 +96,11 @@ def _read(path: Path) -> Radiograph:
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 (never raise)
         raise InputError("cannot be read: is not a file")
     try:
+        require_file_size(path, LARGEST_IMAGE_FILE)
         with path.open("rb") as file:
             head = file.read(DICOM_MAGIC_OFFSET + len(DICOM_MAGIC))
+    except LimitError as error:
+        raise InputError(str(error)) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}") from error
     if not head:

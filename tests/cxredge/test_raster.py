@@ -164,7 +164,7 @@ def test_one_pixel_image_is_refused_as_too_small(tmp_path: Path) -> None:
 def test_animated_png_is_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(RAMP8), Image.fromarray(255 - RAMP8)]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match="2 pages"):
+    with pytest.raises(InputError, match="several pages"):
         read_radiograph(tmp_path / "a.png")
 
 
@@ -235,10 +235,10 @@ def test_white_is_zero_tiff_shows_its_largest_value_black(pixels: np.ndarray, tm
     np.testing.assert_array_equal(shown - shown.min(), int(pixels.max()) - pixels.astype(int))
 
 
-def test_tiff_of_several_pages_is_refused_with_their_number(tmp_path: Path) -> None:
+def test_tiff_of_several_pages_is_refused(tmp_path: Path) -> None:
     pages = [Image.fromarray(RAMP8) for _ in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(InputError, match="3 pages"):
+    with pytest.raises(InputError, match="several pages"):
         read_radiograph(tmp_path / "a.tif")
 
 
