@@ -1,4 +1,8 @@
-"""A fixed number of lanes that threads take in turn: each runs one thing at a time, the last one closes them all."""
+"""A fixed number of lanes that threads take in turn: each runs one thing at a time, the last one closes them all.
+
+Backends keep what runs a batch in one, so that memory does not grow with the number of threads that call;
+:class:`cxredge.segmenter.Segmenter` keeps the calls themselves in another.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,12 @@ class LanePool(Generic[Lane]):
 
     Args:
         lanes: all of them, idle.
-        patience: seconds that a thread waits for a lane.
+        patience: seconds that a thread waits for a lane; ``None`` where none of them can hang.
+        owner: whose lanes they are, for the message of a closed pool.
     """
 
-    def __init__(self, lanes: Sequence[Lane], patience: float) -> None:
-        self._lanes, self._idle, self._patience = list(lanes), list(lanes), patience
+    def __init__(self, lanes: Sequence[Lane], patience: float | None = None, owner: str = "backend") -> None:
+        self._lanes, self._idle, self._patience, self._owner = list(lanes), list(lanes), patience, owner
         self._closed = False
         self._changed = threading.Condition()
 
@@ -38,13 +43,16 @@ class LanePool(Generic[Lane]):
         finally:
             with self._changed:
                 self._idle.append(lane)
-                self._changed.notify_all()
+                if self._closed:
+                    self._changed.notify_all()
+                else:
+                    self._changed.notify()
 
     def _take(self) -> Lane:
         with self._changed:
             found = self._changed.wait_for(lambda: self._closed or self._idle, self._patience)
             if self._closed:
-                raise BackendError("the backend is closed")
+                raise BackendError(f"the {self._owner} is closed")
             if not found:
                 raise BackendError(
                     f"all {len(self._lanes)} lanes of the engine were busy for {self._patience:.0f} s; the GPU hangs, "
@@ -55,9 +63,8 @@ class LanePool(Generic[Lane]):
     def close(self) -> list[Lane]:
         """Refuse whoever still waits, wait for what runs, and give all lanes; none when it was closed already."""
         with self._changed:
-            if self._closed:
-                return []
             self._closed = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: len(self._idle) == len(self._lanes))
-            return self._lanes
+            lanes, self._lanes, self._idle = self._lanes, [], []
+            return lanes

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.backends import check_inputs
+from cxredge.backends.lane_pool import LanePool
 from cxredge.contract import CONTRACT_KEY, parse_contract
 from cxredge.errors import BackendError, ModelError
+from cxredge.limits import LARGEST_MODEL, LimitError, read_bytes
 from cxredge.onnx_runtime import onnxruntime
 from cxredge.pipeline import available_cores
 
@@ -41,7 +43,7 @@ class OnnxRuntimeBackend:
             fastest for many, when as many runs as there are cores go on at once.
 
     Raises:
-        ModelError: the file is damaged, or carries no valid contract.
+        ModelError: the file is damaged, too large, or carries no valid contract.
     """
 
     name = "onnxruntime"
@@ -49,9 +51,10 @@ class OnnxRuntimeBackend:
     def __init__(self, model: Path, threads: int | None = None) -> None:
         threads = threads or available_cores()
         self.lanes = max(1, available_cores() // threads)
+        content = read_model_file(model)
         try:
             session = onnxruntime.InferenceSession(
-                str(model), session_options(threads), providers=["CPUExecutionProvider"]
+                content, session_options(threads), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime has its own exception types, without a public base
             raise ModelError(f"{model}: is not an ONNX model that can be loaded: {error}") from error
@@ -60,24 +63,36 @@ class OnnxRuntimeBackend:
         except ModelError as error:
             raise ModelError(f"{model}: {error}") from error
         require_signature(session, self.contract.input_size, model)
-        self._session: onnxruntime.InferenceSession | None = session
+        self._pool = LanePool([session] * self.lanes)
         self._input = session.get_inputs()[0].name
 
     def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Lung logits ``(N, S, S)``; see :class:`cxredge.backends.Backend`."""
-        session = self._session
-        if session is None:
-            raise BackendError("the backend is closed")
         check_inputs(inputs, self.contract)
-        try:
-            (logits,) = session.run(None, {self._input: inputs})
-        except Exception as error:  # as above
-            raise BackendError(f"ONNX Runtime failed: {error}") from error
+        with self._pool.lane() as session:
+            try:
+                (logits,) = session.run(None, {self._input: inputs})
+            except Exception as error:  # as above
+                raise BackendError(f"ONNX Runtime failed: {error}") from error
         return np.asarray(logits[:, 0], np.float32)
 
     def close(self) -> None:
-        """Free the session."""
-        self._session = None
+        """Wait for what runs, and free the session with its threads."""
+        self._pool.close()
+
+
+def read_model_file(model: Path) -> bytes:
+    """Content of a model file. A session made from it, not from the path, opens no other file that it may name.
+
+    Raises:
+        ModelError: it is too large or cannot be read.
+    """
+    try:
+        return read_bytes(model, LARGEST_MODEL)
+    except OSError as error:
+        raise ModelError(f"{model}: cannot be read: {error.strerror or error}") from error
+    except LimitError as error:
+        raise ModelError(f"{model}: {error}") from error
 
 
 def require_signature(session: onnxruntime.InferenceSession, size: int, model: Path) -> None:

@@ -7,15 +7,16 @@ bundled model by up to 0.15 and flips some 15 mask pixels a radiograph.
 
 from __future__ import annotations
 
-from collections import deque
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.backends import check_inputs
+from cxredge.backends.lane_pool import LanePool
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import BackendError, ModelError
+from cxredge.limits import LARGEST_MODEL, LimitError, require_file_size
 from cxredge.open_vino import openvino
 from cxredge.pipeline import available_cores
 
@@ -42,7 +43,10 @@ class OpenVinoBackend:
         self.lanes = max(1, available_cores() // threads)
         core = openvino.Core()
         try:
+            require_file_size(model, LARGEST_MODEL)
             graph = core.read_model(model)
+        except LimitError as error:
+            raise ModelError(f"{model}: {error}") from error
         except RuntimeError as error:  # the only type that OpenVINO raises
             raise ModelError(f"{model}: is not an ONNX model that can be loaded: {gist(error)}") from error
         self.contract = read_contract(graph, model)
@@ -52,29 +56,22 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise ModelError(f"{model}: OpenVINO cannot compile it: {gist(error)}") from error
         self._compiled: openvino.CompiledModel | None = compiled
-        self._idle: deque[openvino.InferRequest] = deque()
+        self._pool = LanePool([compiled.create_infer_request() for _ in range(self.lanes)])
 
     def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Lung logits ``(N, S, S)``; see :class:`cxredge.backends.Backend`."""
-        compiled = self._compiled
-        if compiled is None:
-            raise BackendError("the backend is closed")
         check_inputs(inputs, self.contract)
-        try:
-            request = self._idle.pop()
-        except IndexError:  # all are running for other threads
-            request = compiled.create_infer_request()
-        try:
-            logits = request.infer([np.ascontiguousarray(inputs)])[0]
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed: {gist(error)}") from error
-        self._idle.append(request)
+        with self._pool.lane() as request:
+            try:
+                logits = request.infer([np.ascontiguousarray(inputs)])[0]
+            except RuntimeError as error:
+                raise BackendError(f"OpenVINO failed: {gist(error)}") from error
         return np.asarray(logits[:, 0], np.float32)
 
     def close(self) -> None:
-        """Free the compiled model."""
+        """Wait for what runs, and free the compiled model."""
+        self._pool.close()
         self._compiled = None
-        self._idle.clear()
 
 
 def settings(threads: int, lanes: int) -> dict[str, str | int | bool]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from cxredge.backends import Backend, open_backend
 from cxredge.cli import main
-from cxredge.errors import MissingExtraError
+from cxredge.errors import BackendError, MissingExtraError
 
 FIRST, OTHER = "onnxruntime", "openvino"
 
@@ -206,4 +207,6 @@ def test_every_backend_is_closed_even_where_one_fails(model_file: Path, monkeypa
 
     monkeypatch.setattr("cxredge.cli.benchmark.open_backend", opening)
     assert run(model_file, "--against", "openvino").exit_code == 1
-    assert [backend._session for backend in opened] == [None]
+    assert len(opened) == 1
+    with pytest.raises(BackendError, match="closed"):
+        opened[0].run(np.zeros((1, 1, 64, 64), np.float32))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from cxredge.backends import InferencePath, check_inputs
+from cxredge.backends.lane_pool import LanePool
 from cxredge.contract import Contract
 from cxredge.errors import BackendError
 from cxredge_train.checkpoint import Trained, load_trained
@@ -22,7 +23,7 @@ class CheckpointBackend:
         folder: the checkpoint.
         path: ``direct`` is ``G(u, a_self)``, or ``G(u, a_seg)`` of a checkpoint without stage 2;
             ``indirect`` is ``G(G(u, a_da^X), a_seg)`` (method, section 5); ``supervised`` is ``G(u, a_seg)``.
-        threads: CPU threads of torch; ``None`` leaves them.
+        threads: CPU threads of torch, for the whole process; ``None`` leaves them.
 
     Raises:
         CheckpointError: missing or damaged.
@@ -43,11 +44,16 @@ class CheckpointBackend:
         self.trained = trained
         self.generator = trained.generator.to(self.device)
         self.contract = checkpoint_contract(trained)
+        self._pool = LanePool([self.generator])
 
-    @torch.inference_mode()
     def run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Lung logits ``(N, S, S)``; see :class:`cxredge.backends.Backend`."""
         check_inputs(inputs, self.contract)
+        with self._pool.lane():
+            return self._logits(inputs)
+
+    @torch.inference_mode()
+    def _logits(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         images = torch.from_numpy(inputs).to(self.device)
         if self.path == "indirect":
             code = self.trained.adaptation_code.to(self.device).expand(len(images), -1)
@@ -62,7 +68,8 @@ class CheckpointBackend:
         return a_self(self.trained.self_code.to(self.device).expand(count, -1))
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Wait for what runs; the network goes with the backend."""
+        self._pool.close()
 
 
 def checkpoint_contract(trained: Trained) -> Contract:
