@@ -25,8 +25,9 @@ def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
     """Normalise and resize a radiograph.
 
     The lowest value that is shown black becomes -1 and the highest that is shown white +1, taken at
-    full resolution. The offset from the minimum is formed in the pixels' own integer type, so one
-    image stored in different encodings or polarities gives identical numbers.
+    full resolution, over all pixels or, where the radiograph has one, its ``value_range``; what lies beyond is
+    clipped. The offset from the minimum is formed in the pixels' own integer type, so one image stored in
+    different encodings or polarities gives identical numbers.
 
     Args:
         radiograph: the radiograph.
@@ -38,8 +39,7 @@ def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
     Raises:
         InputError: all pixels are equal.
     """
-    pixels = radiograph.pixels
-    low, high = pixels.min(), pixels.max()
+    low, high = value_limits(radiograph)
     if low == high:
         raise InputError("all pixels are equal, there is nothing to see")
     value_range = float(high) - float(low)
@@ -48,15 +48,31 @@ def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
     return resize(offset_from_black(radiograph, low, high), size) * np.float32(2 / value_range) - np.float32(1)
 
 
-def offset_from_black(radiograph: Radiograph, low: Any, high: Any) -> NDArray[np.float32]:
-    """Distance ``(H, W)`` of each pixel from the value that is shown black."""
+def value_limits(radiograph: Radiograph) -> tuple[Any, Any]:
+    """Lowest and highest value that counts: of the radiograph's ``value_range``, or of all its pixels."""
     pixels = radiograph.pixels
-    if pixels.dtype.kind == "f" or pixels.dtype.itemsize > 4:
+    return (pixels.min(), pixels.max()) if radiograph.value_range is None else radiograph.value_range
+
+
+def offset_from_black(radiograph: Radiograph, low: Any, high: Any) -> NDArray[np.float32]:
+    """Distance ``(H, W)`` of each pixel from the value that is shown black, clipped to the limits."""
+    pixels = radiograph.pixels
+    if pixels.dtype.kind == "f" or pixels.dtype.itemsize > 4 or not (fits(low, pixels) and fits(high, pixels)):
         pixels, low, high = pixels.astype(np.float64), float(low), float(high)
     elif pixels.dtype.kind == "i":  # a signed difference may not fit its own type
-        pixels, low, high = pixels.astype(np.int64), int(low), int(high)
+        pixels, low, high = pixels.astype(np.int32 if pixels.dtype.itemsize < 4 else np.int64), int(low), int(high)
+    else:
+        low, high = pixels.dtype.type(low), pixels.dtype.type(high)
+    if radiograph.value_range is not None:
+        pixels = np.clip(pixels, low, high)
     offset = pixels - low if radiograph.polarity == "MONOCHROME2" else high - pixels
     return np.asarray(offset, np.float32)
+
+
+def fits(limit: Any, pixels: NDArray[Any]) -> bool:
+    """Whether ``limit`` is a value that the integer type of ``pixels`` can hold."""
+    bounds = np.iinfo(pixels.dtype)
+    return bool(bounds.min <= limit <= bounds.max and int(limit) == limit)
 
 
 def resize(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
@@ -75,12 +91,11 @@ def grey_levels(radiograph: Radiograph, size: tuple[int, int], levels: int) -> N
     """The radiograph as a person sees it: ``(height, width)`` grey from 0 (black) to ``levels`` (white).
 
     Args:
-        radiograph: min-max normalised like the network's input.
+        radiograph: normalised like the network's input.
         size: (width, height) of the picture, not larger than the radiograph.
         levels: largest grey value, at most 255.
     """
-    pixels = radiograph.pixels
-    low, high = pixels.min(), pixels.max()
+    low, high = value_limits(radiograph)
     offset = cv2.resize(offset_from_black(radiograph, low, high), size, interpolation=cv2.INTER_AREA)
     value_range = float(high) - float(low) or 1.0
     return np.asarray(np.rint(offset * (levels / value_range)), np.uint8)

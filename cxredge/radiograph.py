@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,14 @@ RADIOGRAPH_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy
 MINIMUM_SIDE = 32
 """Smallest height and width in pixels that is segmented."""
 
+SpacingPlane: TypeAlias = Literal["detector", "patient", "unknown"]
+"""Where a spacing holds: at the detector, where the patient appears magnified, or in the patient."""
+
+LATERAL, OBLIQUE = "lateral", "oblique"
+NOT_CHEST, OTHER_MODALITY = "not_chest", "other_modality"
+ROTATED, POLARITY_CONFLICT = "rotated", "polarity_conflict"
+"""Notes of a header, see :attr:`Radiograph.notes`."""
+
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 RASTER_MAGICS = (b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*")
 """First bytes of PNG, JPEG and TIFF files."""
@@ -43,14 +52,25 @@ class Radiograph:
         pixels: ``(H, W)`` integer or floating values, after a modality LUT, before any windowing.
             A linear rescale is not applied: min-max normalisation undoes it.
         polarity: whether the largest value is shown white (MONOCHROME2) or black (MONOCHROME1).
-        spacing: (row, column) spacing in millimetres on the detector or patient plane, or ``None``.
+        spacing: (row, column) spacing in millimetres, or ``None``.
         identity: SOP Instance UID, or ``None`` where the file has none.
+        value_range: (lowest, highest) of the values that count, where padding, a collimated border or what
+            a window cuts off must not shape the normalisation; values beyond are clipped. ``None``: all count.
+        spacing_plane: where ``spacing`` holds.
+        orientation: the patient's directions of a row and of a column, as in DICOM's Patient Orientation
+            (PS3.3, C.7.6.1.1.1): ``("L", "F")`` for a frontal view as it is usually shown; ``None``: unknown.
+        notes: what the header says that is a reason to look at the result: ``lateral``, ``oblique``, ``not_chest``,
+            ``other_modality``, ``rotated`` (not upright), ``polarity_conflict``.
     """
 
     pixels: NDArray[Any]
     polarity: Polarity = "MONOCHROME2"
     spacing: tuple[float, float] | None = None
     identity: str | None = None
+    value_range: tuple[float, float] | None = None
+    spacing_plane: SpacingPlane = "unknown"
+    orientation: tuple[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         pixels = self.pixels
@@ -61,12 +81,20 @@ class Radiograph:
         if min(pixels.shape) < MINIMUM_SIDE:
             height, width = pixels.shape
             raise InputError(f"image of {width}x{height} pixels is too small, {MINIMUM_SIDE}x{MINIMUM_SIDE} is needed")
+        if self.value_range is not None and not all(math.isfinite(limit) for limit in self.value_range):
+            raise InputError(f"value range {self.value_range} is not finite")
 
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         height, width = self.pixels.shape
         return int(height), int(width)
+
+    @property
+    def flipped(self) -> bool | None:
+        """Whether the patient's left is at the image's left, against the custom; ``None`` where it is unknown."""
+        row = "" if self.orientation is None else self.orientation[0]
+        return {"R": True, "L": False}.get(row[:1])
 
     @property
     def pixel_area_mm2(self) -> float | None:
