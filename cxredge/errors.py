@@ -39,6 +39,10 @@ class BackendError(CxredgeError):
     """An inference backend is not installed, does not fit the model, or failed to run."""
 
 
+class BusyError(CxredgeError):
+    """More radiographs were submitted than may wait at once."""
+
+
 class ConfigError(CxredgeError):
     """A configuration file has a wrong or unknown field."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.backends import Backend, BackendName, InferencePath, open_backend
+from cxredge.backends import Backend, BackendName, InferencePath, Warmable, open_backend
+from cxredge.backends.lane_pool import LanePool
 from cxredge.bundle import bundled_model
 from cxredge.contract import Contract
 from cxredge.errors import CxredgeError, InputError
 from cxredge.pipeline import available_cores, run_pipeline
 from cxredge.postprocessing import clean_logits, component_count, scale_mask
 from cxredge.preprocessing import network_input
-from cxredge.radiograph import Radiograph, read_radiograph, require_finite
+from cxredge.radiograph import MINIMUM_SIDE, Radiograph, read_radiograph, require_finite
+from cxredge.submission import Submissions
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -84,7 +87,10 @@ class Inferred:
 class Segmenter:
     """Segments the lungs in frontal chest radiographs.
 
-    Safe to call from several threads. Use :meth:`load`, and :meth:`close` or a ``with`` block.
+    Safe to share: any number of threads may call it, stream through it and submit to it at once, also from
+    inside one another. As many calls run at once as keep cores and device busy; the others wait, so that
+    memory does not grow with the number of threads. Arrays are read in place: they must not change until
+    their result is there. Use :meth:`load`, and :meth:`close` or a ``with`` block.
 
     Args:
         backend: a loaded model.
@@ -92,6 +98,8 @@ class Segmenter:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._calls = LanePool([None] * (available_cores() + backend.lanes), owner="segmenter")
+        self._submissions: Submissions[Source, Segmentation] = Submissions()
 
     @classmethod
     def load(
@@ -143,10 +151,47 @@ class Segmenter:
 
         Raises:
             InputError: it cannot be read, or nothing can be segmented in it.
-            BackendError: the device failed.
+            BackendError: the device failed, or the segmenter is closed.
         """
-        prepared = self.prepare(source)
-        return self.finish(prepared, self.infer([prepared])[0])
+        with self._calls.lane():
+            prepared = self.prepare(source)
+            return self.finish(prepared, self.infer([prepared])[0])
+
+    def submit(self, source: Source) -> Future[Segmentation]:
+        """Segment one radiograph on a thread of the segmenter's own; returns at once.
+
+        Radiographs are done one after another, in the order of submission. A future that waits can be
+        cancelled; its callbacks run on the segmenter's thread. In a coroutine:
+        ``await asyncio.wrap_future(segmenter.submit(source))``.
+
+        Args:
+            source: as for :meth:`__call__`, whose errors the future gives.
+
+        Raises:
+            BusyError: :data:`cxredge.submission.WAITING` wait already.
+            BackendError: the segmenter is closed.
+        """
+        return self._submissions.submit(self, source)
+
+    def warm_up(self, batch_size: int = 1) -> None:
+        """Do everything once that the first calls would be slower for.
+
+        Args:
+            batch_size: radiographs in one inference, as it will be for :meth:`stream`.
+
+        Raises:
+            BackendError: the device failed, or the segmenter is closed.
+            ValueError: ``batch_size`` below 1.
+        """
+        if batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        side = max(self.contract.input_size, MINIMUM_SIDE)
+        ramp = np.arange(side * side, dtype=np.int32).reshape(side, side)
+        for size in {1, batch_size}:
+            if isinstance(self._backend, Warmable):
+                self._backend.warm_up(size)
+            self.infer([self.prepare(ramp)] * size)
+        self(ramp)
 
     def stream(
         self,
@@ -230,7 +275,13 @@ class Segmenter:
         return Segmentation(prepared.radiograph, mask, inferred.logits, quality_flags(clean > 0), times)
 
     def close(self) -> None:
-        """Free the model; using the segmenter afterwards is an error."""
+        """Free the model and end every thread; using the segmenter afterwards is an error, closing it again is not.
+
+        Calls and inferences that run are waited for, those that wait are refused, submissions that wait are
+        cancelled. A stream that somebody is in the middle of gives the error for what is left.
+        """
+        self._submissions.close()
+        self._calls.close()
         self._backend.close()
 
     def __enter__(self) -> Segmenter:

@@ -52,6 +52,15 @@ class StageTimed(Protocol):
         ...
 
 
+@runtime_checkable
+class Warmable(Protocol):
+    """A backend of which every lane has to run before it is as fast as it can be."""
+
+    def warm_up(self, batch: int) -> None:
+        """Run batches of ``batch`` on every lane until the next one takes no longer than those after it."""
+        ...
+
+
 def open_backend(
     model: Path,
     name: BackendName = "auto",

@@ -7,6 +7,7 @@ buffers of its own, so that copying for one batch overlaps with computing anothe
 
 from __future__ import annotations
 
+import threading
 import traceback
 import weakref
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from cxredge.backends import check_inputs
 from cxredge.backends.lane_pool import LanePool
 from cxredge.backends.tensorrt_engine import captures_itself, load_engine
-from cxredge.backends.tensorrt_lane import STAGES, Lane
+from cxredge.backends.tensorrt_lane import CAPTURED_AT, STAGES, Lane
 from cxredge.contract import Contract
 from cxredge.cuda import Driver, current, open_driver
 from cxredge.cuda.errors import CudaError
@@ -86,6 +87,7 @@ class TensorRTBackend:
                     raise
             taken.pop_all()
         self._pool = LanePool(every, patience)
+        self._warming = threading.Lock()
         self._health = Health()
         self._release = weakref.finalize(
             self, release, self._pool, self._driver, save, self._health
@@ -104,6 +106,17 @@ class TensorRTBackend:
         logits = self._room_for(inputs)
         times = [self._on_a_lane(Lane.timed_run, inputs[part], logits[part]) for part in self._parts(inputs)]
         return logits, {stage: sum(one[stage] for one in times) for stage in STAGES}
+
+    def warm_up(self, batch: int) -> None:
+        """See :class:`cxredge.backends.Warmable`: every lane captures its graph of this batch size."""
+        size = self.contract.input_size
+        inputs = np.zeros((min(batch, self.record.batches[2]), 1, size, size), np.float32)
+        logits = self._room_for(inputs)
+        with self._warming, ExitStack() as held:
+            for lane in [held.enter_context(self._pool.lane()) for _ in range(self.lanes)]:
+                with current(self._driver):
+                    for _ in range(CAPTURED_AT):
+                        lane.run(inputs, logits)
 
     def device_bytes(self) -> int:
         """Bytes of device memory: the lanes' buffers and activations, and the plan, which is mostly weights."""

@@ -170,6 +170,7 @@ def test_a_missing_backend_is_asked_for_before_anything_is_measured(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "cxredge.backends.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "cxredge.open_vino", raising=False)
     result = run(model_file, "--against", "openvino")
     assert result.exit_code == 1
     assert "cxredge[openvino]" in result.output

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from pydicom.dataset import Dataset
 
 from cxredge import Radiograph, Segmentation, Segmenter
 from cxredge.errors import BackendError, InputError, ModelError
+from cxredge.pipeline import available_cores
+
+from .conftest import contract_for
 
 STAGES = {"read", "preprocess", "inference", "postprocess"}
 
@@ -193,11 +197,133 @@ def test_eight_threads_get_the_same_masks_as_one(chest: np.ndarray, segmenter: S
             np.testing.assert_array_equal(mask, expected[number])
 
 
-def test_a_closed_segmenter_refuses_to_work(model_file: Path) -> None:
+def test_it_may_be_used_from_inside_its_own_streams(segmenter: Segmenter) -> None:
+    def sources() -> Iterator[np.ndarray]:
+        for count in (1, 2):
+            assert segmenter(squares(count)).flags == (("one_lung",) if count == 1 else ())
+            yield squares(count)
+
+    found = []
+    for outer in segmenter.stream(sources(), workers=1):
+        inner = [one.flags for one in segmenter.stream([squares(1)] * 3, workers=1)]
+        found.append((outer.flags, inner, segmenter(squares(2)).flags))
+    assert found == [((*one,), [("one_lung",)] * 3, ()) for one in (["one_lung"], [])]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_warming_up_takes_what_is_slow_at_first(backend: Any, model_file: Path) -> None:
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    with Segmenter.load(model_file, backend=backend) as segmenter:
+        segmenter.warm_up()
+        segmenter.warm_up(batch_size=3)
+        assert segmenter(squares(2)).flags == ()
+        with pytest.raises(ValueError, match="at least 1"):
+            segmenter.warm_up(batch_size=0)
+    with pytest.raises(BackendError, match="closed"):
+        segmenter.warm_up()
+
+
+class Backstage:
+    """A backend that warms up by itself, and tells what it ran."""
+
+    name = "backstage"
+    contract = contract_for()
+    lanes = 2
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, int]] = []
+        self.closed = 0
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        self.ran.append(("run", len(inputs)))
+        return -inputs[:, 0]
+
+    def warm_up(self, batch: int) -> None:
+        self.ran.append(("warm up", batch))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_backend_with_several_lanes_warms_all_of_them_itself() -> None:
+    backend = Backstage()
+    with Segmenter(backend) as segmenter:
+        segmenter.warm_up(batch_size=4)
+    assert sorted(one for one in backend.ran if one[0] == "warm up") == [("warm up", 1), ("warm up", 4)]
+    assert ("run", 4) in backend.ran
+
+
+def test_a_closed_segmenter_refuses_to_work_and_closes_again_quietly(model_file: Path) -> None:
     segmenter = Segmenter.load(model_file)
+    segmenter.submit(squares(2)).result(10)
+    segmenter.close()
+    for use in (segmenter, segmenter.submit, lambda source: next(iter(segmenter.stream([source])))):
+        with pytest.raises(BackendError, match="is closed"):
+            use(squares(2))
+    segmenter.close()
+
+
+def test_closing_while_threads_call_lets_calls_finish_or_tells_them(model_file: Path, chest: np.ndarray) -> None:
+    segmenter = Segmenter.load(model_file, threads=1)
+    expected = segmenter(chest).mask
+    outcomes: list[str] = []
+    started = threading.Barrier(17)
+
+    def work() -> None:
+        started.wait()
+        while True:
+            try:
+                outcomes.append("right" if np.array_equal(segmenter(chest).mask, expected) else "wrong")
+            except BackendError as error:
+                outcomes.append(str(error))
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    time.sleep(0.1)
+    segmenter.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert set(outcomes) == {"right", "the segmenter is closed"}
+    assert outcomes.count("the segmenter is closed") == 16
+
+
+def test_closing_in_the_middle_of_a_stream_is_told_for_what_is_left(model_file: Path) -> None:
+    segmenter = Segmenter.load(model_file, threads=1)
+    stream = segmenter.stream((squares(2) for _ in range(1000)), workers=2)
+    next(stream)
     segmenter.close()
     with pytest.raises(BackendError, match="closed"):
-        segmenter(squares(2))
+        list(stream)
+    assert not [t for t in threading.enumerate() if t.name.startswith("cxredge-")]
+
+
+def test_not_more_calls_run_at_once_than_keep_the_machine_busy(model_file: Path, chest: np.ndarray) -> None:
+    with Segmenter.load(model_file, threads=1) as segmenter:
+        most = len(segmenter._calls._idle)
+        inside, peak, lock = 0, 0, threading.Lock()
+        prepare = segmenter.prepare
+
+        def counted(source: Any) -> Any:
+            nonlocal inside, peak
+            with lock:
+                inside += 1
+                peak = max(peak, inside)
+            time.sleep(0.002)
+            try:
+                return prepare(source)
+            finally:
+                with lock:
+                    inside -= 1
+
+        segmenter.prepare = counted
+        with ThreadPoolExecutor(64) as pool:
+            list(pool.map(segmenter, [chest] * 256))
+        assert 1 < peak <= most == available_cores() + segmenter._backend.lanes
 
 
 def test_a_with_block_closes(model_file: Path) -> None:

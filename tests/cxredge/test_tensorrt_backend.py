@@ -210,6 +210,22 @@ def test_a_size_that_comes_again_is_a_graph(gpu: FakeGpu, world: FakeTrt, make_e
     backend.close()
 
 
+def test_after_warming_up_every_lane_has_its_graph(gpu: FakeGpu, world: FakeTrt, make_engine: Engine) -> None:
+    backend = TensorRTBackend(make_engine(), lanes=3)
+    backend.warm_up(2)
+    assert gpu.live()["executables"] == 3
+    plain = world.plain
+    with ThreadPoolExecutor(8) as pool:
+        for batch, logits in [(batch, pool.submit(backend.run, batch)) for batch in [inputs_of(2)] * 40]:
+            assert_right(logits.result(), batch)
+    assert world.plain == plain
+    with ThreadPoolExecutor(4) as pool:  # who warms up at once does not wait for lanes that the other holds
+        list(pool.map(backend.warm_up, [1, 2, 1000, 1000]))
+    backend.close()
+    with pytest.raises(BackendError, match="closed"):
+        backend.warm_up(1)
+
+
 def test_not_more_sizes_than_a_few_are_graphs(gpu: FakeGpu, make_engine: Engine) -> None:
     backend = TensorRTBackend(make_engine(), lanes=1)
     for _ in range(3):
