@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.dataset import Case, Dataset, files_by_stem
 from cxredge.errors import CxredgeError, DatasetError
+from cxredge.open_cv import cv2
 from cxredge.preprocessing import network_input, resize
 
 TRAINING_SPLIT = "train"

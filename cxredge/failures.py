@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.evaluation import DICE, POOR_DICE, TPR_INSIDE, Score, Summary, read_label
+from cxredge.open_cv import cv2
 from cxredge.postprocessing import CONNECTIVITY
 from cxredge.preprocessing import network_mask
 from cxredge.scoring import distance_to

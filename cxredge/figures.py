@@ -11,7 +11,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from cxredge.errors import OutputError
 from cxredge.evaluation import DICE, TPR, TPR_INSIDE, Score, Summary, read_label
+from cxredge.open_cv import cv2
 from cxredge.preprocessing import grey_levels
 from cxredge.radiograph import Radiograph
 from cxredge.results import write_atomically

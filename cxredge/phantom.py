@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cxredge.open_cv import cv2
 from cxredge.radiograph import MINIMUM_SIDE
 
 Canvas: TypeAlias = NDArray[np.uint8]

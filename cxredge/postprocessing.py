@@ -7,9 +7,10 @@ at 0. Sampling can break a thin bridge, so the scaled mask is cleaned again.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from cxredge.open_cv import cv2
 
 LUNGS = 2
 """Connected components that are kept."""

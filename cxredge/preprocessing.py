@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import InputError
+from cxredge.open_cv import cv2
 from cxredge.radiograph import Radiograph
 
 SMALLEST_RANGE, LARGEST_RANGE = 1e-30, 1e30

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from cxredge.errors import CxredgeError, InputError
 from cxredge.limits import LimitError, require_image_size
+from cxredge.open_cv import cv2
 from cxredge.radiograph import Polarity, Radiograph, require_finite
 
 T = TypeVar("T", np.uint8, np.uint16)

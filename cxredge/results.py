@@ -17,12 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cxredge.errors import CxredgeError, InputError, OutputError
+from cxredge.open_cv import cv2
 from cxredge.preprocessing import grey_levels
 from cxredge.radiograph import Radiograph
 from cxredge.segmenter import Segmentation

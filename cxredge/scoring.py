@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from cxredge.open_cv import cv2
 
 BOOTSTRAP_SAMPLES = 2000
 BOOTSTRAP_SEED = 1

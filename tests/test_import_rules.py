@@ -68,6 +68,11 @@ def test_the_device_never_imports_torch_or_onnx() -> None:
     assert offenders("cxredge", {"torch", "onnx", "onnxscript", "onnxsim", "kornia"}, everywhere=True) == []
 
 
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_opencv_is_imported_in_one_place(package: str) -> None:
+    assert offenders(package, {"cv2"}, everywhere=True, allowed=frozenset({"open_cv.py"})) == []
+
+
 def test_the_device_imports_none_of_the_others_at_module_level() -> None:
     assert offenders("cxredge", set(OURS - {"cxredge"}), everywhere=False) == []
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cxredge.open_cv import cv2
 from cxredge.postprocessing import lung_mask
 from cxredge.scoring import dice
 from cxredge_train.batches import DomainImages, TrainingData
