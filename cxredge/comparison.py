@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cxredge.errors import ConfigError
+from cxredge.limits import read_json
 from cxredge.published import TABLE_3
 
 LEVELS = ("none", "weak", "harsh")
@@ -42,7 +42,7 @@ def read_row(path: Path, label: str | None = None) -> Row:
         ConfigError: it cannot be read, or is not such a file.
     """
     try:
-        datasets: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["datasets"]
+        datasets: list[dict[str, Any]] = read_json(path)["datasets"]
         cells = [
             ((str(data["dataset"]), measure, str(data["shift"])), data[measure])
             for data in datasets

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cxredge.errors import ModelError
+from cxredge.limits import parse_json
 
 CONTRACT_KEY = "cxredge"
 FORMAT = 1
@@ -114,15 +115,15 @@ def parse_contract(text: str | None) -> Contract:
     """Read and check a contract.
 
     Raises:
-        ModelError: absent, too long, not JSON, an unknown or missing field, or a rule this version does not know.
+        ModelError: absent, too long or deep, not JSON, an unknown or missing field, or an unknown rule.
     """
     if text is None:
         raise ModelError("carries no cxredge contract; make it with 'cxredge export'")
     if len(text) > LONGEST_CONTRACT:
         raise ModelError(f"contract: {len(text)} characters is too long")
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise ModelError(f"contract: is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ModelError("contract: is not an object")

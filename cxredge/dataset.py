@@ -10,12 +10,15 @@ import csv
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import CxredgeError, DatasetError
+from cxredge.limits import LARGEST_MANIFEST, MOST_ROWS, LimitError, read_bytes
 from cxredge.preprocessing import network_input, network_mask
 from cxredge.radiograph import RADIOGRAPH_SUFFIXES, Radiograph, read_radiograph
 
@@ -93,9 +96,8 @@ def open_dataset(folder: str | Path) -> Dataset:
     folder = Path(folder)
     manifest = folder / MANIFEST
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+        rows = read_manifest(manifest)
+    except (OSError, ValueError, csv.Error) as error:
         raise DatasetError(f"{manifest}: cannot be read ({error}); a data set has images/ and manifest.csv") from error
     if not rows:
         raise DatasetError(f"{manifest}: has no rows")
@@ -109,6 +111,24 @@ def open_dataset(folder: str | Path) -> Dataset:
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DatasetError(f"{manifest}: names stand twice: {', '.join(twice[:5])}")
     return Dataset(folder, cases)
+
+
+def read_manifest(path: Path) -> list[dict[str, str]]:
+    """The rows of a manifest.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: too large, too many rows, not UTF-8, or a row with more or fewer fields than the first line.
+        csv.Error: not CSV.
+    """
+    text = read_bytes(path, LARGEST_MANIFEST).decode("utf-8-sig")
+    rows = list(islice(csv.DictReader(StringIO(text, newline="")), MOST_ROWS + 1))
+    if len(rows) > MOST_ROWS:
+        raise LimitError(f"has more than {MOST_ROWS} rows")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise ValueError(f"row {number} has more or fewer fields than there are columns")
+    return rows
 
 
 def _case(row: dict[str, str], folders: dict[str, dict[str, Path]], folder: Path) -> Case:

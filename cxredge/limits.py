@@ -69,12 +69,13 @@ def require_file_size(path: Path, most: int) -> None:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Content of a file of at most ``most`` bytes, also where it grows or has no size (a pipe).
+    """Content of a file of at most ``most`` bytes, also where it grows or tells no size (a pipe).
 
     Raises:
         LimitError: there is more.
         OSError: it cannot be read.
     """
+    require_file_size(path, most)
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -110,14 +111,10 @@ def require_depth(value: Any) -> None:
     """Raise :class:`LimitError` where lists and tables of a parsed ``value`` are nested deeper than 32 levels."""
     level = [value]
     for _ in range(DEEPEST_NESTING + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
+        containers = [one for one in level if isinstance(one, dict | list)]
+        if not containers:
             return
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
     raise LimitError(TOO_DEEP)
 
 

@@ -13,31 +13,36 @@ from google.protobuf.message import DecodeError
 
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import ModelError
+from cxredge.limits import LARGEST_MODEL, LimitError, read_bytes
 from cxredge.results import write_atomically
-
-LARGEST_MODEL = 1 << 30
-"""Bytes beyond which a model file is refused unread; the paper's network has 134 MB."""
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, Contract]:
     """Read a model and its contract.
 
     Raises:
-        ModelError: missing, too large, not an ONNX model, or without a valid contract.
+        ModelError: missing, too large, in more than one file, not an ONNX model, or without a valid contract.
     """
     try:
-        if path.stat().st_size > LARGEST_MODEL:
-            raise ModelError(f"{path}: is larger than {LARGEST_MODEL} bytes, which no model of cxredge is")
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load_model_from_string(read_bytes(path, LARGEST_MODEL))
+        require_one_file(model)
         onnx.checker.check_model(model)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: there is no such model file") from error
+    except LimitError as error:
+        raise ModelError(f"{path}: {error}") from error
     except (OSError, DecodeError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{path}: is not an ONNX model that can be loaded: {error}") from error
     try:
         return model, read_contract(model)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def require_one_file(model: onnx.ModelProto) -> None:
+    """Raise :class:`LimitError` where weights lie in another file, which a model could name at will."""
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise LimitError("keeps weights in another file; a model of cxredge is one file")
 
 
 def read_contract(model: onnx.ModelProto) -> Contract:

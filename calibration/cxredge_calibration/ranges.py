@@ -23,6 +23,7 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 
 from cxredge.contract import NORMALISATION, POLARITY, RESIZE
 from cxredge.errors import CalibrationError
+from cxredge.limits import read_json
 from cxredge.results import write_atomically
 from cxredge_calibration.layers import Layer
 from cxredge_calibration.options import Method, Step
@@ -136,13 +137,13 @@ def read_table(path: Path) -> RangeTable:
         CalibrationError: the file is no such table, or has a range that is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content["format"] != FORMAT:
             raise ValueError(f"format is {content['format']!r}, this cxredge knows {FORMAT}")
         table = RangeTable(Key(**content["key"]), {name: Range(**each) for name, each in content["ranges"].items()})
         for name, (low, high) in table.bounds().items():
             require_range(name, low, high)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CalibrationError(f"{path}: is no table of ranges ({error}); delete it or name another file") from error
     return table
 

@@ -13,6 +13,7 @@ from cxredge.engine.cache import cache_folder
 from cxredge.engine.flavour import Flavour
 from cxredge.engine.record import EngineRecord
 from cxredge.errors import EngineError, OutputError
+from cxredge.limits import LimitError, read_bytes
 from cxredge.results import write_atomically
 
 
@@ -68,9 +69,11 @@ def load_engine(plan: Path, flavour: Flavour, record: EngineRecord, *, graphs: b
     """
     trt = flavour.module
     try:
-        content = plan.read_bytes()
+        content = read_bytes(plan, record.plan_bytes)
     except OSError as error:
         raise EngineError(f"{plan}: cannot be read: {error.strerror or error}") from error
+    except LimitError as error:
+        raise EngineError(f"{plan}: {error}, its sidecar says; build the engine again") from error
     forget_error()
     runtime = trt.Runtime(logger_for(trt))
     require_validity(plan, runtime, trt, content)

@@ -224,8 +224,10 @@ def parity_radiographs(paths: tuple[Path, ...]) -> list[Radiograph]:
 
 def read_measured(path: Path) -> dict[str, object]:
     """The figures that ``cxredge evaluate --json`` wrote."""
+    from cxredge.limits import read_json
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict) or "datasets" not in content:

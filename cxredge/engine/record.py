@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from cxredge.contract import PRECISIONS, Contract, parse_contract
 from cxredge.errors import EngineError, ModelError
+from cxredge.limits import parse_json
 
 FlavourName: TypeAlias = Literal["tensorrt", "tensorrt_rtx"]
 FLAVOURS: tuple[FlavourName, ...] = ("tensorrt", "tensorrt_rtx")
@@ -158,8 +159,8 @@ def parse_record(content: bytes) -> EngineRecord:
     if len(content) > LARGEST_SIDECAR:
         raise EngineError(f"it is larger than {LARGEST_SIDECAR} bytes")
     try:
-        record = json.loads(content.decode("utf-8"), parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as error:
+        record = parse_json(content.decode("utf-8"))
+    except ValueError as error:
         raise EngineError(f"not JSON: {error}") from error
     if not isinstance(record, dict):
         raise EngineError("not an object")
@@ -171,11 +172,6 @@ def parse_record(content: bytes) -> EngineRecord:
     if isinstance(record["batches"], list):
         record["batches"] = tuple(record["batches"])
     return EngineRecord(**record)
-
-
-def refuse_constant(name: str) -> None:
-    """Refuse NaN and the infinities, which are not JSON."""
-    raise ValueError(f"{name} is not a number")
 
 
 def file_sha256(path: Path) -> str:

@@ -123,5 +123,5 @@ def test_another_file_is_not_overwritten(tmp_path, inputs, content):
 def test_a_range_that_is_none_is_refused(tmp_path, inputs, low, high):
     key, file = table_key(b"", [], inputs, "minmax"), tmp_path / "ranges.json"
     kept_or_estimated(file, key, {"t"}, lambda: {"t": replace(FINE["t"], low=low, high=high)})
-    with pytest.raises(CalibrationError, match="tensor 't' has the range"):
+    with pytest.raises(CalibrationError, match=r"tensor 't' has the range|(NaN|Infinity) is not a number"):
         read_table(file)

@@ -19,6 +19,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from cxredge.errors import CheckpointError
+from cxredge.limits import LARGEST_WEIGHTS, LARGEST_WEIGHTS_HEADER, LimitError, parse_json, require_file_size
 from cxredge_train.config import TrainingConfig
 from cxredge_train.config_file import read_config
 from cxredge_train.framework import AVERAGED, TrainingState, build_generator
@@ -33,6 +34,8 @@ ADAPTATION_CODE = "a_da_intra"
 STAGES = "stages"
 """Folder below a checkpoint that keeps the weights of each finished stage, as checkpoints of inference."""
 FORMAT = 1
+LENGTH_BYTES = 8
+"""A safetensors file starts with the length of its header as 64 bits, little-endian."""
 
 
 def save_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState, facts: dict[str, Any]) -> None:
@@ -94,6 +97,7 @@ def resume(folder: Path, config: TrainingConfig, state: TrainingState) -> dict[s
         )
     path = folder / STATE
     try:
+        require_file_size(path, LARGEST_WEIGHTS)
         content = torch.load(path, map_location="cpu", weights_only=True)
         state.load_state_dict(content)
         facts: dict[str, Any] = content["facts"]
@@ -110,6 +114,20 @@ def resume(folder: Path, config: TrainingConfig, state: TrainingState) -> dict[s
     ) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     return facts
+
+
+def require_weights(path: Path) -> None:
+    """Check the size of a safetensors file, and of the JSON at its start, before it is opened.
+
+    Raises:
+        LimitError: one is too large.
+        OSError: it cannot be read.
+    """
+    require_file_size(path, LARGEST_WEIGHTS)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    if length > LARGEST_WEIGHTS_HEADER:
+        raise LimitError(f"has a header of {length} bytes, at most {LARGEST_WEIGHTS_HEADER} are read")
 
 
 @dataclass(frozen=True)
@@ -165,6 +183,7 @@ def load_trained(folder: Path) -> Trained:
     path = folder / WEIGHTS
     prefix = "average.generator."
     try:
+        require_weights(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if int(metadata["format"]) != FORMAT:
@@ -173,7 +192,7 @@ def load_trained(folder: Path) -> Trained:
             self_code, adaptation_code = file.get_tensor(SELF_CODE), file.get_tensor(ADAPTATION_CODE)
         generator = build_generator(config.network)
         generator.load_state_dict(tensors)
-        facts = {**json.loads(metadata["facts"]), "iteration": int(metadata["iteration"])}
+        facts = {**parse_json(metadata["facts"]), "iteration": int(metadata["iteration"])}
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     return Trained(generator.eval(), config, facts, self_code, adaptation_code)
@@ -189,6 +208,7 @@ def start_from(folder: Path, state: TrainingState) -> None:
     """
     path = folder / WEIGHTS
     try:
+        require_weights(path)
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for name in (*AVERAGED, "discriminator"):
@@ -199,5 +219,5 @@ def start_from(folder: Path, state: TrainingState) -> None:
                 averaged = state.averages[name].module
                 assert isinstance(averaged, torch.nn.Module)
                 averaged.load_state_dict(own)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot start from it: {error}") from error

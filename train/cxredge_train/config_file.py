@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from cxredge.errors import ConfigError
+from cxredge.limits import LARGEST_CONFIG, TOO_DEEP, LimitError, read_bytes, require_depth
 from cxredge_train.config import TrainingConfig
 
 if sys.version_info >= (3, 11):
@@ -46,8 +47,8 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainingConfig:
         ConfigError: the file cannot be read, or a field is unknown, of the wrong type or out of range.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = _parse(read_bytes(path, LARGEST_CONFIG).decode("utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     for change in changes:
         _apply(change, table)
@@ -57,11 +58,21 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainingConfig:
         raise ConfigError(f"{path}: {error}") from error
 
 
+def _parse(text: str) -> dict[str, Any]:
+    """The tables of a TOML text; raises :class:`ValueError` where it is none, or too deep."""
+    try:
+        table = tomllib.loads(text)
+    except RecursionError as error:
+        raise LimitError(TOO_DEEP) from error
+    require_depth(table)
+    return table
+
+
 def _apply(change: str, table: dict[str, Any]) -> None:
     """Set one field of a TOML table."""
     try:
-        ((section, value),) = tomllib.loads(change).items()
-    except (ValueError, tomllib.TOMLDecodeError) as error:
+        ((section, value),) = _parse(change).items()
+    except ValueError as error:
         raise ConfigError(f"'{change}' is not one table.field=value in TOML") from error
     if isinstance(value, dict) and isinstance(table.get(section), dict):
         table[section] = {**table[section], **value}

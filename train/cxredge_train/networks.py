@@ -24,6 +24,10 @@ LATENT_SIZE = 4
 CODE_GENERATOR_UNITS = 512
 """Hidden units of the code generators (method: 512, at every width)."""
 LEAKY_SLOPE = 0.2
+WIDEST = 512
+"""Base channels beyond which a configuration is a mistake: eight times the paper's, 9 GB of weights."""
+LARGEST_INPUT = 4096
+"""Side of the input in pixels beyond which it is, too; as in the contract."""
 STYLE_BLOCKS = 6
 STYLE_GRID = 4
 
@@ -90,8 +94,10 @@ class NetworkConfig:
     architecture: Literal["generator", "unet"] = "generator"
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"network.width must be at least 1, not {self.width}")
+        if not 1 <= self.width <= WIDEST:
+            raise ValueError(f"network.width must be at least 1 and at most {WIDEST}, not {self.width}")
+        if self.input_size > LARGEST_INPUT:
+            raise ValueError(f"network.input_size must be at most {LARGEST_INPUT}, not {self.input_size}")
         if self.input_size < 32 or self.input_size % 16:  # at 16 an instance norm would see a single pixel
             raise ValueError(f"network.input_size must be a multiple of 16, at least 32, not {self.input_size}")
 
