@@ -1,19 +1,20 @@
 """Reading, inference and finishing of many radiographs, overlapped and in order.
 
 Readers work ahead in a pool of threads, batches run on as many lanes as the backend has, and finishing
-(post-processing, writing) goes back to the pool. A fixed number of batches is under way at once, so
-memory stays bounded and a slow consumer slows the readers.
+(post-processing, writing) goes back to the pool. A fixed number of batches is under way at once, and of
+large items only as many as a budget admits, so memory stays bounded and a slow consumer slows the readers.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+from cxredge.admission import Admission
 from cxredge.errors import CxredgeError
 
 Item = TypeVar("Item")
@@ -25,6 +26,14 @@ BATCHES_WAITING = 4
 """Batches that are read ahead or being finished, for each lane."""
 
 
+@dataclass(frozen=True)
+class _Batch(Generic[Result]):
+    """A batch under way: what it weighs, and the futures of its results or their errors."""
+
+    cost: float
+    results: Future[list[Future[Result] | CxredgeError]]
+
+
 def run_pipeline(
     items: Iterable[Item],
     read: Callable[[Item], Prepared],
@@ -34,6 +43,8 @@ def run_pipeline(
     batch_size: int,
     workers: int,
     lanes: int = 1,
+    cost: Callable[[Item], float] | None = None,
+    budget: float = float("inf"),
 ) -> Generator[Result | CxredgeError, None, None]:
     """Yield, for each item in order, ``finish(item, prepared, logits)`` or the error that stopped it.
 
@@ -42,12 +53,15 @@ def run_pipeline(
         read: one item to what inference needs; runs in the pool.
         infer: one batch; runs on ``lanes`` threads.
         finish: one result; runs in the pool.
-        batch_size: items in a batch, at least 1.
+        batch_size: items in a batch, at least 1; fewer where the budget admits no more.
         workers: threads of the pool, at least 1.
         lanes: batches that run at once, at least 1.
+        cost: what an item takes of the budget from before it is read until it is finished; runs in the pool.
+            An item for which it raises a :class:`CxredgeError` is not read.
+        budget: largest sum of the costs under way; an item that costs more alone runs alone.
 
     Yields:
-        The result, or the :class:`CxredgeError` that ``read`` or ``finish`` raised for the item, or
+        The result, or the :class:`CxredgeError` that ``cost``, ``read`` or ``finish`` raised for the item, or
         ``infer`` for its batch. Other exceptions are raised.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="cxredge-worker")
@@ -65,19 +79,33 @@ def run_pipeline(
             for item, outcome in zip(batch, outcomes, strict=True)
         ]
 
-    under_way: deque[Future[list[Future[Result] | CxredgeError]]] = deque()
-    batches = _batched(items, batch_size)
+    def read_ahead(item: Item, weighing: Future[float] | None) -> Future[Prepared]:
+        error = None if weighing is None else weighing.exception()
+        if error is None:
+            return pool.submit(read, item)
+        failed: Future[Prepared] = Future()
+        failed.set_exception(error)
+        return failed
+
+    most = lanes * (1 + BATCHES_WAITING)
+    under_way: deque[_Batch[Result]] = deque()
+    admission = Admission(items, None if cost is None else lambda item: pool.submit(cost, item), most, budget)
     try:
         while True:
-            for batch in islice(batches, lanes * (1 + BATCHES_WAITING) - len(under_way)):
-                under_way.append(device.submit(run_batch, batch, [pool.submit(read, item) for item in batch]))
+            while len(under_way) < most and (batch := admission.admit(batch_size)):
+                work = [admitted.item for admitted in batch]
+                reads = [read_ahead(admitted.item, admitted.weighing) for admitted in batch]
+                weight = sum(admitted.cost for admitted in batch)
+                under_way.append(_Batch(weight, device.submit(run_batch, work, reads)))
             if not under_way:
                 return
-            for result in under_way.popleft().result():
+            oldest = under_way.popleft()
+            for result in oldest.results.result():
                 yield result if isinstance(result, CxredgeError) else _outcome(result)
+            admission.release(oldest.cost)
     finally:
-        for future in under_way:
-            future.cancel()
+        for waiting in under_way:
+            waiting.results.cancel()
         device.shutdown(wait=True, cancel_futures=True)
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -93,9 +121,3 @@ def _outcome(future: Future[Any]) -> Any:
         return future.result()
     except CxredgeError as error:
         return error
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cxredge.admission import decoded_pixels, pixel_budget
 from cxredge.backends import Backend, BackendName, InferencePath, Warmable, open_backend
 from cxredge.backends.lane_pool import LanePool
 from cxredge.bundle import bundled_model
@@ -220,7 +221,9 @@ class Segmenter:
         def finish(_: Source, prepared: Prepared, inferred: Inferred) -> Segmentation:
             return self.finish(prepared, inferred)
 
-        outcomes = self.process(sources, self.prepare, finish, batch_size=batch_size, workers=workers)
+        outcomes = self.process(
+            sources, self.prepare, finish, batch_size=batch_size, workers=workers, cost=source_pixels
+        )
         return outcomes if return_errors else raising(outcomes)
 
     def process(
@@ -231,8 +234,12 @@ class Segmenter:
         *,
         batch_size: int = 1,
         workers: int | None = None,
+        cost: Callable[[Item], float] | None = None,
     ) -> Generator[Result | CxredgeError, None, None]:
-        """:meth:`stream` with first and last stages of the caller's, which run in the worker threads."""
+        """:meth:`stream` with first and last stages of the caller's, which run in the worker threads.
+
+        ``cost`` gives the pixels of an item before it is read; only as many are under way as memory allows.
+        """
         workers = available_cores() if workers is None else workers
         if batch_size < 1 or workers < 1:
             raise ValueError("batch_size and workers must be at least 1")
@@ -244,6 +251,8 @@ class Segmenter:
             batch_size=batch_size,
             workers=workers,
             lanes=self._backend.lanes,
+            cost=cost,
+            budget=pixel_budget(),
         )
 
     def prepare(self, source: Source) -> Prepared:
@@ -291,6 +300,11 @@ class Segmenter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def source_pixels(source: Source) -> int:
+    """Pixels that reading a source takes memory for: of a file by its header, of what is in memory already none."""
+    return decoded_pixels(Path(source)) if isinstance(source, str | os.PathLike) else 0
 
 
 def as_radiograph(source: Source) -> Radiograph:
