@@ -107,6 +107,8 @@ def decoded_pixels(path: Path) -> int:
     from cxredge.radiograph import DICOM_MAGIC, DICOM_MAGIC_OFFSET, NPY_MAGIC, is_dicom
 
     try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            return 0
         with path.open("rb") as file:
             head = file.read(DICOM_MAGIC_OFFSET + len(DICOM_MAGIC))
             size = path.stat().st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import Future
@@ -180,6 +181,8 @@ def test_a_file_without_a_readable_header_weighs_its_bytes_and_a_missing_one_not
         assert decoded_pixels(tmp_path / name) == len(content)
     assert decoded_pixels(tmp_path / "absent") == 0
     assert decoded_pixels(tmp_path) == 0
+    os.mkfifo(tmp_path / "pipe")
+    assert decoded_pixels(tmp_path / "pipe") == 0
 
 
 def test_the_budget_is_a_share_of_the_machines_memory() -> None:
