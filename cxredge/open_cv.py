@@ -7,27 +7,9 @@ itself does not need it, since the dynamic linker has read the variable when the
 
 from __future__ import annotations
 
-import os
-import sys
+from cxredge.environment import kept
 
-VARIABLE = "LD_LIBRARY_PATH"
-
-
-def import_quietly() -> None:
-    """Import OpenCV; the environment is afterwards what it was."""
-    before = os.environ.get(VARIABLE)
-    try:
-        import cv2  # noqa: F401 (for its effect)
-    finally:
-        if before is None:
-            os.environ.pop(VARIABLE, None)
-        else:
-            os.environ[VARIABLE] = before
-
-
-if "cv2" not in sys.modules:
-    import_quietly()
-
-import cv2  # noqa: E402 (only now)
+with kept("LD_LIBRARY_PATH"):
+    import cv2
 
 __all__ = ["cv2"]

@@ -134,6 +134,9 @@ def _read(path: Path) -> Radiograph:
     if not head:
         raise InputError("the file is empty")
     if is_dicom(head):
+        from cxredge.open_gdcm import import_quietly
+
+        import_quietly()
         from cxredge.dicom import read_dicom
 
         return read_dicom(path)
