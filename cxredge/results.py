@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import uuid
 import zlib
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,10 @@ from cxredge.radiograph import Radiograph
 from cxredge.segmenter import Segmentation
 
 RESULTS = "results.jsonl"
+PART_SUFFIX = ".part"
+PART_NAME = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PART_SUFFIX)}")
+"""Names of files that are being written."""
+REMEDY = "choose another folder, go on with --resume, or pass --overwrite"
 MASK_SUFFIX, OVERLAY_SUFFIX = ".mask.png", ".overlay.png"
 RESULT_SUFFIXES = (MASK_SUFFIX, OVERLAY_SUFFIX)
 OVERLAY_SIDE = 1024
@@ -62,22 +68,57 @@ class Target:
         return self.stem.with_name(self.stem.name + OVERLAY_SUFFIX)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is never seen half written; makes its folder.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file that appears under its name, in place of what is there, once the block ends without an error.
 
     Raises:
         OutputError: it cannot be written.
     """
-    part = path.with_name(f".{uuid.uuid4().hex}.part")  # short: the name itself may be as long as a name can be
+    part = path.with_name(f".{uuid.uuid4().hex}{PART_SUFFIX}")  # short: the name may be as long as a name can be
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
+        with part.open("xb") as file:
+            yield file
         part.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:  # also after Ctrl-C; once it has been renamed there is nothing to remove
         with suppress(OSError):
             part.unlink()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is never seen half written; makes its folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed run left of files that it was writing below ``folder``.
+
+    Raises:
+        OutputError: one cannot be removed.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in filter(PART_NAME.fullmatch, names):
+            remove_file(Path(parent) / name)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file of an earlier run, where it is there.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be replaced: {error.strerror or error}") from error
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
@@ -105,20 +146,34 @@ def overlay_png(radiograph: Radiograph, mask: NDArray[np.bool_]) -> bytes:
     return buffer.getvalue()
 
 
-def write_pictures(folder: Path, target: Target, segmentation: Segmentation, *, overlay: bool) -> None:
-    """Write the mask, and the overlay if wanted."""
+def write_pictures(folder: Path, target: Target, segmentation: Segmentation, *, overlay: bool) -> list[str]:
+    """Write the mask, and the overlay if wanted; gives their paths below the folder."""
     write_atomically(folder / target.mask, mask_png(segmentation.mask))
     if overlay:
         write_atomically(folder / target.overlay, overlay_png(segmentation.radiograph, segmentation.mask))
+    return [target.mask.as_posix(), *([target.overlay.as_posix()] if overlay else [])]
 
 
-def record(target: Target, outcome: Segmentation | CxredgeError, write_milliseconds: float = 0.0) -> dict[str, Any]:
-    """The line of ``results.jsonl`` for one input; ``status`` is ``ok``, ``warning`` or ``failed``."""
+def record(
+    target: Target,
+    outcome: Segmentation | CxredgeError,
+    write_milliseconds: float = 0.0,
+    outputs: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The line of ``results.jsonl`` for one input; ``status`` is ``ok``, ``warning`` or ``failed``.
+
+    Args:
+        target: the input and the names of its results.
+        outcome: what became of it.
+        write_milliseconds: time that writing ``outputs`` took.
+        outputs: paths below the output folder of all files that were written.
+    """
     line: dict[str, Any] = {
         "input": str(target.source),
         "status": "failed",
         "error": None,
         "mask": None,
+        "outputs": [],
         "width": None,
         "height": None,
         "lung_area_fraction": None,
@@ -134,7 +189,8 @@ def record(target: Target, outcome: Segmentation | CxredgeError, write_milliseco
     return {
         **line,
         "status": "warning" if outcome.flags else "ok",
-        "mask": target.mask.as_posix(),
+        "mask": mask if (mask := target.mask.as_posix()) in outputs else None,
+        "outputs": list(outputs),
         "width": width,
         "height": height,
         "lung_area_fraction": round(outcome.lung_area_fraction, 5),
@@ -145,35 +201,40 @@ def record(target: Target, outcome: Segmentation | CxredgeError, write_milliseco
 
 
 class ResultsFile:
-    """``results.jsonl`` of one run, a line an input in input order, flushed line by line.
+    """``results.jsonl`` of one run, a line an input in input order, each written whole and at once.
 
     Args:
         folder: the output folder; created.
         overwrite: replace the results of an earlier run.
+        kept: lines that stand there from the start.
 
     Raises:
         OutputError: the folder cannot be written, or holds results and ``overwrite`` is False.
     """
 
-    def __init__(self, folder: Path, *, overwrite: bool) -> None:
+    def __init__(self, folder: Path, *, overwrite: bool, kept: Iterable[dict[str, Any]] = ()) -> None:
         path = folder / RESULTS
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path}: exists already; {REMEDY}")
+        self.lines = 0
+        with atomic_file(path) as file:
+            for line in kept:
+                file.write(_line(line))
+                self.lines += 1
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("w" if overwrite else "x", encoding="utf-8")
-        except FileExistsError as error:
-            if not folder.is_dir():
-                raise OutputError(f"{folder}: is not a folder") from error
-            raise OutputError(f"{path}: exists already; choose another folder or pass --overwrite") from error
+            self._file = path.open("ab", buffering=0)
         except OSError as error:
-            raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line."""
+        rest = _line(line)
         try:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
         except OSError as error:
             raise OutputError(f"{self._file.name}: cannot be written: {error.strerror or error}") from error
+        self.lines += 1
 
     def __enter__(self) -> ResultsFile:
         return self
@@ -191,11 +252,8 @@ def clear_existing(folder: Path, targets: Iterable[Target]) -> None:
         OutputError: one cannot be removed.
     """
     for target in targets:
-        for path in (folder / target.mask, folder / target.overlay):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise OutputError(f"{path}: cannot be replaced: {error.strerror or error}") from error
+        for path in (target.mask, target.overlay):
+            remove_file(folder / path)
 
 
 def refuse_existing(folder: Path, targets: Iterable[Target]) -> None:
@@ -203,4 +261,8 @@ def refuse_existing(folder: Path, targets: Iterable[Target]) -> None:
     for target in targets:
         for path in (folder / target.mask, folder / target.overlay):
             if path.exists():
-                raise OutputError(f"{path}: exists already; choose another folder or pass --overwrite")
+                raise OutputError(f"{path}: exists already; {REMEDY}")
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record).encode() + b"\n"

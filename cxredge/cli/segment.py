@@ -108,8 +108,8 @@ def segment_targets(
         try:
             segmentation = segmenter.finish(prepared, inferred)
             started = time.perf_counter()
-            write_pictures(output, target, segmentation, overlay=overlay)
-            return record(target, segmentation, 1e3 * (time.perf_counter() - started))
+            outputs = write_pictures(output, target, segmentation, overlay=overlay)
+            return record(target, segmentation, 1e3 * (time.perf_counter() - started), outputs)
         except MemoryError as error:
             raise InputError("is too large for this machine's memory") from error
 

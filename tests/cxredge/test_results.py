@@ -19,10 +19,12 @@ from cxredge.results import (
     RESULTS,
     ResultsFile,
     Target,
+    atomic_file,
     mask_png,
     overlay_png,
     record,
     refuse_existing,
+    remove_parts,
     write_atomically,
     write_pictures,
 )
@@ -33,6 +35,7 @@ FIELDS = [
     "status",
     "error",
     "mask",
+    "outputs",
     "width",
     "height",
     "lung_area_fraction",
@@ -111,6 +114,25 @@ def test_existing_results_are_refused_by_name(tmp_path: Path) -> None:
             refuse_existing(tmp_path, [Target(Path("x"), Path("other")), TARGET])
 
 
+def test_parts_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    parts = [tmp_path / f".{'0123456789abcdef' * 2}.part", tmp_path / "sub" / f".{'a' * 32}.part"]
+    others = [tmp_path / "a.part", tmp_path / ".a.part", tmp_path / "sub" / f"{'a' * 32}.part"]
+    (tmp_path / "sub").mkdir()
+    for path in (*parts, *others):
+        path.touch()
+    remove_parts(tmp_path)
+    assert not any(path.exists() for path in parts)
+    assert all(path.exists() for path in others)
+
+
+def test_an_error_while_a_file_is_made_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(TypeError), atomic_file(tmp_path / "a") as file:
+        file.writelines([b"half of the n", "no bytes"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
 # Pictures
 
 
@@ -185,12 +207,13 @@ def test_overlay_of_an_empty_mask_has_no_contour(chest: np.ndarray) -> None:
 
 def test_pictures_are_written_below_the_folder(tmp_path: Path, chest: np.ndarray, segmenter: Segmenter) -> None:
     segmentation = segmenter(chest)
-    write_pictures(tmp_path, TARGET, segmentation, overlay=False)
+    assert write_pictures(tmp_path, TARGET, segmentation, overlay=False) == ["sub/scan.mask.png"]
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["scan.mask.png"]
-    write_pictures(tmp_path, TARGET, segmentation, overlay=True)
+    written = write_pictures(tmp_path, TARGET, segmentation, overlay=True)
+    assert written == ["sub/scan.mask.png", "sub/scan.overlay.png"]
     assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["scan.mask.png", "scan.overlay.png"]
-    written = decoded((tmp_path / "sub" / "scan.mask.png").read_bytes())
-    np.testing.assert_array_equal(written > 0, segmentation.mask)
+    mask = decoded((tmp_path / "sub" / "scan.mask.png").read_bytes())
+    np.testing.assert_array_equal(mask > 0, segmentation.mask)
 
 
 # Records
@@ -204,13 +227,14 @@ def segmentation(flags: tuple[str, ...] = (), spacing: tuple[float, float] | Non
 
 
 def test_record_of_a_good_input() -> None:
-    line = record(TARGET, segmentation(spacing=(0.5, 0.2)), 3.14159)
+    line = record(TARGET, segmentation(spacing=(0.5, 0.2)), 3.14159, ["sub/scan.mask.png", "sub/scan.overlay.png"])
     assert list(line) == FIELDS
     assert line == {
         "input": "in/scan.dcm",
         "status": "ok",
         "error": None,
         "mask": "sub/scan.mask.png",
+        "outputs": ["sub/scan.mask.png", "sub/scan.overlay.png"],
         "width": 50,
         "height": 40,
         "lung_area_fraction": 0.05,
@@ -221,11 +245,17 @@ def test_record_of_a_good_input() -> None:
 
 
 def test_record_of_a_flagged_input_is_a_warning() -> None:
-    line = record(TARGET, segmentation(flags=("one_lung",)))
+    line = record(TARGET, segmentation(flags=("one_lung",)), outputs=["sub/scan.mask.png"])
     assert line["status"] == "warning"
     assert line["flags"] == ["one_lung"]
     assert line["error"] is None
     assert line["mask"] == "sub/scan.mask.png"
+
+
+def test_record_without_a_mask_file_says_so() -> None:
+    line = record(TARGET, segmentation(), outputs=["sub/scan.seg.dcm"])
+    assert line["mask"] is None
+    assert line["outputs"] == ["sub/scan.seg.dcm"]
 
 
 def test_area_without_a_spacing_is_null() -> None:
@@ -235,7 +265,7 @@ def test_area_without_a_spacing_is_null() -> None:
 def test_record_of_a_failed_input_has_the_error_and_no_figures() -> None:
     line = record(TARGET, InputError("is damaged"))
     assert list(line) == FIELDS
-    expected = dict.fromkeys(FIELDS) | {"flags": [], "milliseconds": {}}
+    expected = dict.fromkeys(FIELDS) | {"outputs": [], "flags": [], "milliseconds": {}}
     assert line == expected | {"input": "in/scan.dcm", "status": "failed", "error": "is damaged"}
 
 
@@ -248,6 +278,16 @@ def test_lines_are_on_disk_as_soon_as_they_are_written(tmp_path: Path) -> None:
             file.write({"input": f"ä{number}\n"})
             lines = (tmp_path / "new" / "out" / RESULTS).read_text(encoding="utf-8").splitlines()
             assert [json.loads(line)["input"] for line in lines] == [f"ä{n}\n" for n in range(number + 1)]
+
+
+def test_lines_that_are_kept_come_first_and_replace_what_was_there_at_once(tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_text("earlier\n")
+    with ResultsFile(tmp_path, overwrite=True, kept=[{"input": "a"}, {"input": "b"}]) as file:
+        assert file.lines == 2
+        file.write({"input": "c"})
+        assert file.lines == 3
+    lines = (tmp_path / RESULTS).read_text().splitlines()
+    assert [json.loads(line)["input"] for line in lines] == ["a", "b", "c"]
 
 
 def test_results_of_an_earlier_run_are_kept_unless_overwritten(tmp_path: Path) -> None:
