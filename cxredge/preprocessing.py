@@ -26,8 +26,8 @@ def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
 
     The lowest value that is shown black becomes -1 and the highest that is shown white +1, taken at
     full resolution, over all pixels or, where the radiograph has one, its ``value_range``; what lies beyond is
-    clipped. The offset from the minimum is formed in the pixels' own integer type, so one image stored in
-    different encodings or polarities gives identical numbers.
+    clipped. The offset from the minimum is exact, so one image stored in different encodings or polarities
+    gives identical numbers. The pixels are copied once, to single precision.
 
     Args:
         radiograph: the radiograph.
@@ -45,7 +45,9 @@ def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
     value_range = float(high) - float(low)
     if not SMALLEST_RANGE < value_range < LARGEST_RANGE:
         raise InputError(f"its values span {value_range:.3g}, which is no image's range")
-    return resize(offset_from_black(radiograph, low, high), size) * np.float32(2 / value_range) - np.float32(1)
+    resized = resize(offset_from_black(radiograph, low, high), size)
+    with np.errstate(under="ignore"):
+        return resized * np.float32(2 / value_range) - np.float32(1)
 
 
 def value_limits(radiograph: Radiograph) -> tuple[Any, Any]:
@@ -57,16 +59,16 @@ def value_limits(radiograph: Radiograph) -> tuple[Any, Any]:
 def offset_from_black(radiograph: Radiograph, low: Any, high: Any) -> NDArray[np.float32]:
     """Distance ``(H, W)`` of each pixel from the value that is shown black, clipped to the limits."""
     pixels = radiograph.pixels
-    if pixels.dtype.kind == "f" or pixels.dtype.itemsize > 4 or not (fits(low, pixels) and fits(high, pixels)):
-        pixels, low, high = pixels.astype(np.float64), float(low), float(high)
-    elif pixels.dtype.kind == "i":  # a signed difference may not fit its own type
-        pixels, low, high = pixels.astype(np.int32 if pixels.dtype.itemsize < 4 else np.int64), int(low), int(high)
-    else:
-        low, high = pixels.dtype.type(low), pixels.dtype.type(high)
+    small = pixels.dtype.kind in "ui" and pixels.dtype.itemsize <= 2 and fits(low, pixels) and fits(high, pixels)
+    exact = np.float32 if small else np.float64  # in which no difference is rounded before it is single precision
+    low, high = exact(low), exact(high)
+    offset = np.empty(pixels.shape, np.float32)  # the one array of the radiograph's size that is made
+    ends = (pixels, low) if radiograph.polarity == "MONOCHROME2" else (high, pixels)
+    with np.errstate(over="ignore", under="ignore"):  # a host application may have made errors of them
+        np.subtract(*ends, out=offset, dtype=exact, casting="unsafe")
     if radiograph.value_range is not None:
-        pixels = np.clip(pixels, low, high)
-    offset = pixels - low if radiograph.polarity == "MONOCHROME2" else high - pixels
-    return np.asarray(offset, np.float32)
+        np.clip(offset, 0, np.float32(high - low), out=offset)
+    return offset
 
 
 def fits(limit: Any, pixels: NDArray[Any]) -> bool:

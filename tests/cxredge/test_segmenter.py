@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -106,6 +107,35 @@ def test_only_the_two_largest_components_are_in_the_mask(segmenter: Segmenter) -
     pixels = squares(2)
     pixels[56:60, 30:33] = 10
     np.testing.assert_array_equal(segmenter(pixels).mask, squares(2) < 100)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("value_range", [None, (50, 3000)])
+def test_arrays_are_copied_once_to_single_precision(dtype: Any, value_range: Any, segmenter: Segmenter) -> None:
+    pixels = (np.arange(1_000_000) % 4093).reshape(1000, 1000).astype(dtype)
+    pixels.setflags(write=False)
+    radiograph = Radiograph(pixels, value_range=(5, 200) if value_range and dtype == np.uint8 else value_range)
+    segmenter.prepare(radiograph)  # what is imported for the first does not count
+    tracemalloc.start()
+    for source in (pixels, radiograph):
+        tracemalloc.reset_peak()
+        assert np.shares_memory(segmenter.prepare(source).radiograph.pixels, pixels)
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * 4 * pixels.size
+    tracemalloc.stop()
+
+
+def test_arrays_need_not_be_contiguous(chest: np.ndarray, segmenter: Segmenter) -> None:
+    wide = np.zeros((chest.shape[0], 3 * chest.shape[1]), np.uint16)
+    wide[:, 1::3] = chest
+    for view in (wide[:, 1::3], np.asfortranarray(chest), chest[::-1][::-1], chest.astype(">u2")):
+        np.testing.assert_array_equal(segmenter(view).mask, segmenter(chest).mask)
+
+
+def test_a_host_that_makes_errors_of_rounding_gets_none(segmenter: Segmenter) -> None:
+    tiny = np.full((64, 64), 1e20)
+    tiny[5:50, 5:50] = np.linspace(0, 1e-42, 45)
+    with np.errstate(all="raise"):
+        assert segmenter(tiny).flags == ("one_lung",)
 
 
 def test_milliseconds_are_given_for_every_stage(chest_png: Path, segmenter: Segmenter) -> None:
