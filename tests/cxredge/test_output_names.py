@@ -23,7 +23,6 @@ HOSTILE = {
     "a\x00b": "a_b-",
     "a\u202egnp": "a_gnp-",
     "a\udcff": "a_-",
-    "a\ud800": "a_-",
     'a<>:"|?*b': "a_______b-",
     "a. ": "a__-",
     "CON": "_CON-",
