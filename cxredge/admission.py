@@ -104,17 +104,19 @@ def memory_bytes() -> int:
 
 def decoded_pixels(path: Path) -> int:
     """Samples that a file holds by its header; its size in bytes where the header does not say, 0 without a file."""
-    from cxredge.radiograph import DICOM_MAGIC, DICOM_MAGIC_OFFSET, NPY_MAGIC, is_dicom
+    from cxredge.dicom_prefix import HEAD_LENGTH, is_dicom, lacks_preamble
+    from cxredge.radiograph import NPY_MAGIC
 
     try:
         if not path.is_file():  # opening a pipe would wait for a writer
             return 0
         with path.open("rb") as file:
-            head = file.read(DICOM_MAGIC_OFFSET + len(DICOM_MAGIC))
+            head = file.read(HEAD_LENGTH)
             size = path.stat().st_size
     except OSError:  # reading the file will tell why
         return 0
-    count = dicom_samples if is_dicom(head) else npy_samples if head.startswith(NPY_MAGIC) else raster_samples
+    dicom = is_dicom(head) or lacks_preamble(head)
+    count = dicom_samples if dicom else npy_samples if head.startswith(NPY_MAGIC) else raster_samples
     try:
         return count(path)
     except Exception:  # as many types as there are kinds of damage; reading the file will tell which
@@ -139,10 +141,12 @@ def npy_samples(path: Path) -> int:
 
 def dicom_samples(path: Path) -> int:
     """Rows times columns, samples and frames of a DICOM file."""
-    from pydicom import dcmread
+    from cxredge.open_gdcm import import_quietly
 
-    keywords = ["Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"]
-    dataset = dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+    import_quietly()
+    from cxredge.dicom_file import open_data_set
+
+    dataset = open_data_set(path, keywords=["Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"])
     samples, frames = int(dataset.get("SamplesPerPixel") or 1), int(dataset.get("NumberOfFrames") or 1)
     return int(dataset.Rows) * int(dataset.Columns) * samples * frames
 

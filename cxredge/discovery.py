@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from cxredge.dicom_prefix import HEAD_LENGTH, is_dicom, is_directory, lacks_preamble
 from cxredge.errors import InputError
-from cxredge.radiograph import DICOM_MAGIC, DICOM_MAGIC_OFFSET, RADIOGRAPH_SUFFIXES, is_dicom
+from cxredge.radiograph import RADIOGRAPH_SUFFIXES
 from cxredge.results import RESULT_SUFFIXES, Target
 
 DICOMDIR = "DICOMDIR"
-"""File of a DICOM medium that lists the others (PS3.10)."""
+"""Name of the file of a DICOM medium that lists the others (PS3.10)."""
 
 
 @dataclass(frozen=True)
@@ -32,33 +33,56 @@ class Found:
 def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
     """Find the radiographs among files and folders.
 
-    What the caller names is always taken, even where it does not exist: its result says so. In folders
-    (recursively, in order of name, links to folders not followed) those files are taken whose name or
-    first bytes say that they are radiographs; hidden ones, DICOMDIR, results of earlier runs and the
-    output folder are not. Results keep the folders' structure; where several folders are given,
-    each keeps its name.
+    What the caller names is always taken, even where it does not exist: its result says so. Of a DICOMDIR those
+    images are taken that it lists. In folders (recursively, in order of name, links to folders not followed) those
+    files are taken whose name or first bytes say that they are radiographs; hidden ones, DICOMDIRs, results of
+    earlier runs and the output folder are not. Results keep the folders' structure; where several folders are
+    given, each keeps its name.
 
     Args:
-        inputs: files and folders.
+        inputs: files, folders and DICOMDIRs.
         output: the output folder.
 
     Raises:
         InputError: two inputs would have results of the same name.
     """
-    several = len({path for path in inputs if os.path.isdir(path)}) > 1  # noqa: PTH112 (never raises)
+    listings = {path: listing for path in dict.fromkeys(inputs) if (listing := listed(path)) is not None}
+    roots = {path if os.path.isdir(path) else path.parent for path in inputs if os.path.isdir(path) or path in listings}  # noqa: PTH112 (never raises)
     found: list[tuple[Path, PurePath]] = []
     skipped = 0
     for path in inputs:
         if os.path.isdir(path):  # noqa: PTH112
-            for file in files_below(path, output):
-                if looks_like_radiograph(file):
-                    relative = file.relative_to(path)
-                    found.append((file, PurePath(path.resolve().name) / relative if several else relative))
-                else:
-                    skipped += 1
+            files = list(files_below(path, output))
+            images = [file for file in files if looks_like_radiograph(file)]
+            skipped += len(files) - len(images)
+            found += named_below(path, images, keep_name=len(roots) > 1)
+        elif path in listings:
+            found += named_below(path.parent, listings[path], keep_name=len(roots) > 1)
         else:
             found.append((path, PurePath(path.name)))
     return Found(tuple(name_targets(found)), skipped)
+
+
+def listed(path: Path) -> list[Path] | None:
+    """The images that a DICOMDIR lists; ``None`` for other files, and for a damaged one: its result says so."""
+    if not is_directory(first_bytes(path)):
+        return None
+    from cxredge.open_gdcm import import_quietly
+
+    import_quietly()
+    from cxredge.dicomdir import listed_images
+
+    try:
+        return listed_images(path)
+    except InputError:
+        return None
+
+
+def named_below(folder: Path, files: Iterable[Path], *, keep_name: bool) -> Iterator[tuple[Path, PurePath]]:
+    """Files below ``folder`` with the names of their results: their paths in it, after its name if that is kept."""
+    root = PurePath(folder.resolve().name) if keep_name else PurePath()
+    for file in files:
+        yield file, root / file.relative_to(folder)
 
 
 def files_below(folder: Path, output: Path) -> Iterator[Path]:
@@ -74,15 +98,23 @@ def files_below(folder: Path, output: Path) -> Iterator[Path]:
 
 def looks_like_radiograph(path: Path) -> bool:
     """Whether a file's name, or the first bytes of a file without an extension, say that it is a radiograph."""
-    if path.name == DICOMDIR or not path.is_file():
+    if path.name.upper() == DICOMDIR:
         return False
     if path.suffix.lower() in RADIOGRAPH_SUFFIXES:
-        return True
+        return path.is_file()
+    head = first_bytes(path)
+    return (is_dicom(head) and not is_directory(head)) or lacks_preamble(head)
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first bytes of a file; none where it is not a file, or cannot be read."""
+    if not os.path.isfile(path):  # noqa: PTH113 (never raises)
+        return b""
     try:
         with path.open("rb") as file:
-            return is_dicom(file.read(DICOM_MAGIC_OFFSET + len(DICOM_MAGIC)))
+            return file.read(HEAD_LENGTH)
     except OSError:
-        return False
+        return b""
 
 
 def name_targets(found: Iterable[tuple[Path, PurePath]]) -> Iterator[Target]:

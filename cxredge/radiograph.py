@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cxredge.dicom_prefix import HEAD_LENGTH, is_dicom, lacks_preamble
 from cxredge.errors import InputError
 from cxredge.limits import LARGEST_IMAGE_FILE, LimitError, require_file_size
 
@@ -31,16 +32,19 @@ MINIMUM_SIDE = 32
 SpacingPlane: TypeAlias = Literal["detector", "patient", "unknown"]
 """Where a spacing holds: at the detector, where the patient appears magnified, or in the patient."""
 
-LATERAL, OBLIQUE = "lateral", "oblique"
-NOT_CHEST, OTHER_MODALITY = "not_chest", "other_modality"
-ROTATED, POLARITY_CONFLICT = "rotated", "polarity_conflict"
-"""Notes of a header, see :attr:`Radiograph.notes`."""
+OTHER_MODALITY, NOT_CHEST, LATERAL, OBLIQUE, ROTATED, POLARITY_CONFLICT = NOTES = (
+    "other_modality",
+    "not_chest",
+    "lateral",
+    "oblique",
+    "rotated",
+    "polarity_conflict",
+)
+"""What a header may say that is a reason to look at the result, see :class:`Radiograph`."""
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 RASTER_MAGICS = (b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*")
 """First bytes of PNG, JPEG and TIFF files."""
-DICOM_MAGIC_OFFSET = 128
-DICOM_MAGIC = b"DICM"
 NPY_MAGIC = b"\x93NUMPY"
 
 
@@ -59,8 +63,8 @@ class Radiograph:
         spacing_plane: where ``spacing`` holds.
         orientation: the patient's directions of a row and of a column, as in DICOM's Patient Orientation
             (PS3.3, C.7.6.1.1.1): ``("L", "F")`` for a frontal view as it is usually shown; ``None``: unknown.
-        notes: what the header says that is a reason to look at the result: ``lateral``, ``oblique``, ``not_chest``,
-            ``other_modality``, ``rotated`` (not upright), ``polarity_conflict``.
+        notes: what the header says that is a reason to look at the result, of :data:`NOTES`: not radiography, not
+            of the chest, not frontal, not upright, or contradictory about which values are white.
     """
 
     pixels: NDArray[Any]
@@ -126,14 +130,14 @@ def _read(path: Path) -> Radiograph:
     try:
         require_file_size(path, LARGEST_IMAGE_FILE)
         with path.open("rb") as file:
-            head = file.read(DICOM_MAGIC_OFFSET + len(DICOM_MAGIC))
+            head = file.read(HEAD_LENGTH)
     except LimitError as error:
         raise InputError(str(error)) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}") from error
     if not head:
         raise InputError("the file is empty")
-    if is_dicom(head):
+    if is_dicom(head) or lacks_preamble(head):
         from cxredge.open_gdcm import import_quietly
 
         import_quietly()
@@ -147,11 +151,6 @@ def _read(path: Path) -> Radiograph:
     if path.suffix.lower() in DICOM_SUFFIXES and not head.startswith(RASTER_MAGICS):
         raise InputError("is not a DICOM file (no DICM prefix)")
     return read_raster(path)
-
-
-def is_dicom(head: bytes) -> bool:
-    """Whether the first bytes of a file are a DICOM preamble (PS3.10, section 7.1)."""
-    return head[DICOM_MAGIC_OFFSET : DICOM_MAGIC_OFFSET + len(DICOM_MAGIC)] == DICOM_MAGIC
 
 
 def require_finite(pixels: NDArray[Any]) -> NDArray[Any]:

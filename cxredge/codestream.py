@@ -1,0 +1,81 @@
+"""What a compressed frame says about itself: JPEG, JPEG-LS and JPEG 2000.
+
+A header of a DICOM file and the frame in it can disagree; whoever trusts the one and allocates for the other writes
+past the end. Read from the first bytes only, before a decoder sees the frame.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+START_OF_IMAGE = b"\xff\xd8"
+START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
+"""SOC and SIZ of JPEG 2000 (ISO/IEC 15444-1, A.4 and A.5), high-throughput or not."""
+NOT_FRAME_HEADERS = frozenset({0xC4, 0xC8, 0xCC})
+"""DHT, JPG and DAC, the markers between SOF0 and SOF15 that are none (ISO/IEC 10918-1, table B.1)."""
+JPEG_LS_FRAME = 0xF7
+WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+ITEM = b"\xfe\xff\x00\xe0"
+"""Tag of an item, little endian as all encapsulated pixel data is (PS3.5, A.4)."""
+SEARCHED = 1 << 20
+"""Bytes of the frame in which its header is looked for."""
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """Size in pixels, samples a pixel and bits a sample."""
+
+    height: int
+    width: int
+    samples: int
+    bits: int
+
+
+def frame_header(pixel_data: bytes) -> FrameHeader | None:
+    """Header of the first frame in encapsulated pixel data; ``None`` where there is none to be found (RLE).
+
+    Args:
+        pixel_data: items with their tags and lengths, the first of which is the offset table (PS3.5, A.4).
+    """
+    head = first_fragment(pixel_data)
+    if head.startswith(START_OF_IMAGE):
+        return jpeg_header(head)
+    codestream = head.find(START_OF_CODESTREAM)  # at the start, or in the boxes of a JP2 file
+    return jpeg2000_header(head, codestream) if codestream >= 0 else None
+
+
+def first_fragment(pixel_data: bytes) -> bytes:
+    """The first bytes of the item that follows the offset table, empty where there is none."""
+    if len(pixel_data) < 16 or not pixel_data.startswith(ITEM):
+        return b""
+    (table,) = struct.unpack_from("<I", pixel_data, 4)
+    start = 8 + table
+    if pixel_data[start : start + 4] != ITEM:
+        return b""
+    return bytes(pixel_data[start + 8 : start + 8 + SEARCHED])
+
+
+def jpeg_header(head: bytes) -> FrameHeader | None:
+    """The frame header (SOF) of a JPEG or JPEG-LS."""
+    start = len(START_OF_IMAGE)
+    while start + 10 <= len(head) and head[start] == 0xFF:
+        marker = head[start + 1]
+        if marker == 0xFF or marker in WITHOUT_LENGTH:
+            start += 1 if marker == 0xFF else 2
+            continue
+        if marker == JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in NOT_FRAME_HEADERS):
+            bits, height, width, samples = struct.unpack_from(">BHHB", head, start + 4)
+            return FrameHeader(height, width, samples, bits)
+        start += 2 + int.from_bytes(head[start + 2 : start + 4], "big")
+    return None
+
+
+def jpeg2000_header(head: bytes, start: int) -> FrameHeader | None:
+    """The SIZ marker segment of the JPEG 2000 codestream at ``start``."""
+    fields = struct.Struct(">HHIIII16xHB")  # Lsiz Rsiz Xsiz Ysiz XOsiz YOsiz, tiles, Csiz Ssiz
+    start += len(START_OF_CODESTREAM)
+    if start + fields.size > len(head):
+        return None
+    _, _, right, bottom, left, top, samples, depth = fields.unpack_from(head, start)
+    return FrameHeader(bottom - top, right - left, samples, (depth & 0x7F) + 1)

@@ -1,0 +1,80 @@
+"""DICOMDIR, the index of a DICOM medium: which image files it lists (PS3.3, annex F; PS3.10).
+
+The index came with a CD or a download, so that its file names are not trusted: every one must lie in the folder of
+the index, links followed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+
+from cxredge.dicom_file import KnownLength, one_line
+from cxredge.errors import CxredgeError, InputError
+from cxredge.limits import LARGEST_MANIFEST, LimitError, require_file_size
+
+IMAGE = "IMAGE"
+"""Directory Record Type of an image; others are patients, studies, reports, presentation states."""
+
+
+def listed_images(index: Path) -> list[Path]:
+    """The image files that a DICOMDIR lists, in its order, each once; files that are missing are kept.
+
+    Raises:
+        InputError: it cannot be read, or lists a file outside its folder.
+    """
+    try:
+        require_file_size(index, LARGEST_MANIFEST)
+        with KnownLength(index) as file:
+            records = dcmread(file).get("DirectoryRecordSequence") or ()
+            images = [
+                record.get("ReferencedFileID") for record in records if record.get("DirectoryRecordType") == IMAGE
+            ]
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", index) from error
+    except LimitError as error:
+        raise InputError(str(error), index) from error
+    except Exception as error:  # pydicom raises many types on damaged files
+        raise InputError(f"is a damaged DICOMDIR: {one_line(error)}", index) from error
+    try:
+        return list(dict.fromkeys(located(index.parent, components(image)) for image in images if image))
+    except CxredgeError as error:
+        raise InputError(str(error), index) from error
+
+
+def components(file_id: Any) -> list[str]:
+    """Folders and name of a Referenced File ID (PS3.3, F.3.2.2).
+
+    Raises:
+        InputError: one of them is more than a name.
+    """
+    names = [file_id] if isinstance(file_id, str) else [str(name) for name in file_id]
+    if any(name in ("", ".", "..") or set(name) & set("/\\\0:") for name in names):
+        raise InputError(f"is a DICOMDIR that lists a file outside its folder: {'/'.join(names)!r}")
+    return names
+
+
+def located(folder: Path, names: list[str]) -> Path:
+    """The path of a listed file, whose name may be written in another case on this file system.
+
+    Raises:
+        InputError: a link leads out of ``folder``.
+    """
+    path = folder
+    for name in names:
+        exact = path / name
+        path = exact if exact.exists() else same_name(path, name) or exact
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"is a DICOMDIR that lists a file outside its folder: {'/'.join(names)!r}")
+    return path
+
+
+def same_name(folder: Path, name: str) -> Path | None:
+    """The entry of ``folder`` that has ``name`` in another case, or with the version that ISO 9660 adds."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return None
+    return next((entry for entry in entries if entry.name.partition(";")[0].rstrip(".").lower() == name.lower()), None)
