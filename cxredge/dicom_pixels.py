@@ -6,6 +6,7 @@ a decoder in C that gets an image of another size than it was promised is how a 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,8 +58,10 @@ def stored_pixels(dataset: Dataset) -> tuple[NDArray[Any], Polarity]:
         named = f"photometric interpretation {interpretation}" if interpretation else "no photometric interpretation"
         raise InputError(f"has {named}, a radiograph is MONOCHROME1 or 2, or grey in RGB, YBR or a palette")
     values = decode(dataset)
-    rgb = apply_color_lut(values, dataset) if interpretation == PALETTE else values
-    return grey_from_colour(rgb, int(dataset.BitsStored)), "MONOCHROME2"
+    if interpretation == PALETTE:
+        rgb = apply_color_lut(values, dataset)
+        return grey_from_colour(rgb, 8 * rgb.dtype.itemsize), "MONOCHROME2"
+    return grey_from_colour(values, int(dataset.BitsStored)), "MONOCHROME2"
 
 
 def require_one_image(dataset: Dataset) -> None:
@@ -168,9 +171,11 @@ def decode(dataset: Dataset) -> NDArray[Any]:
 
 def needed_plugins(missing: list[str]) -> str:
     """What to install, from pydicom's lines ``name - requires package>=version and package>=version``."""
-    packages = [line.partition("requires ")[2].split(" and ") for line in missing]
-    choices = [" ".join(name for name in needed if name != "numpy") for needed in packages if needed != [""]]
-    return "a plug-in of pydicom is missing; pip install " + " (or: ".join(choices) + ")" * (len(choices) - 1)
+    choices = []
+    for line in missing:
+        names = re.findall(r"[A-Za-z][\w-]*(?=>=)", line.partition(" requires ")[2])
+        choices.append("pip install " + " ".join(names))
+    return "a plug-in of pydicom is missing: " + ", or ".join(choices)
 
 
 def shifted_high_bit(dataset: Dataset) -> int | None:

@@ -160,8 +160,8 @@ def patient_orientation(dataset: Dataset) -> tuple[str, str] | None:
 
 
 def is_side_view(orientation: tuple[str, str] | None) -> bool:
-    """Whether rows or columns run mainly to the patient's front or back, as only a view from the side has it."""
-    return orientation is not None and any(direction[0] in "AP" for direction in orientation)
+    """Whether rows run mainly to the patient's front or back, as only in a view from the side."""
+    return orientation is not None and orientation[0][0] in "AP"
 
 
 def is_rotated(orientation: tuple[str, str] | None) -> bool:
