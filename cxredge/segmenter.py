@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,6 +193,16 @@ class Segmenter:
                 self._backend.warm_up(size)
             self.infer([self.prepare(ramp)] * size)
         self(ramp)
+
+    @overload
+    def stream(
+        self, sources: Iterable[Source], *, batch_size: int = 1, workers: int | None = None
+    ) -> Iterator[Segmentation]: ...
+
+    @overload
+    def stream(
+        self, sources: Iterable[Source], *, batch_size: int = 1, workers: int | None = None, return_errors: bool
+    ) -> Iterator[Segmentation | CxredgeError]: ...
 
     def stream(
         self,
