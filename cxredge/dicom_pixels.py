@@ -31,6 +31,8 @@ DECODED_AS_RGB = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_R
 """Colour spaces that pydicom gives as RGB."""
 PALETTE = "PALETTE COLOR"
 OTHER_PIXEL_DATA = {"FloatPixelData": "floating", "DoubleFloatPixelData": "floating"}
+RUST_PANIC = "PanicException"
+"""What a decoder written in Rust (pylibjpeg-rle) raises on damaged data; it is no :class:`Exception`."""
 FEWEST_BITS = 8
 """Bits stored of a radiograph; a picture of one bit is a mask or a drawing."""
 
@@ -167,6 +169,10 @@ def decode(dataset: Dataset) -> NDArray[Any]:
         if "not support" in reason and decoder.missing_dependencies:
             reason = needed_plugins(decoder.missing_dependencies)
         raise InputError(f"pixels cannot be decoded ({syntax.name}): {reason}") from error
+    except BaseException as error:
+        if type(error).__name__ != RUST_PANIC:
+            raise
+        raise InputError(f"pixels cannot be decoded ({syntax.name}): its decoder failed") from error
 
 
 def needed_plugins(missing: list[str]) -> str:

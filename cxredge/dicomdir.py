@@ -66,7 +66,11 @@ def located(folder: Path, names: list[str]) -> Path:
     for name in names:
         exact = path / name
         path = exact if exact.exists() else same_name(path, name) or exact
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links is a RuntimeError before Python 3.13
+        inside = False
+    if not inside:
         raise InputError(f"is a DICOMDIR that lists a file outside its folder: {'/'.join(names)!r}")
     return path
 

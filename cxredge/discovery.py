@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from cxredge.dicom_prefix import HEAD_LENGTH, is_dicom, is_directory, lacks_preamble
 from cxredge.errors import InputError
+from cxredge.output_names import safe_path
 from cxredge.radiograph import RADIOGRAPH_SUFFIXES
 from cxredge.results import RESULT_SUFFIXES, Target
 
@@ -24,10 +25,12 @@ class Found:
     Attributes:
         targets: one for each, in order.
         skipped: files in folders that are not radiographs.
+        outside: links in folders to radiographs outside of them; not followed.
     """
 
     targets: tuple[Target, ...]
     skipped: int
+    outside: tuple[Path, ...] = ()
 
 
 def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
@@ -36,8 +39,8 @@ def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
     What the caller names is always taken, even where it does not exist: its result says so. Of a DICOMDIR those
     images are taken that it lists. In folders (recursively, in order of name, links to folders not followed) those
     files are taken whose name or first bytes say that they are radiographs; hidden ones, DICOMDIRs, results of
-    earlier runs and the output folder are not. Results keep the folders' structure; where several folders are
-    given, each keeps its name.
+    earlier runs, the output folder and links that lead out of the folder are not. Results keep the folders'
+    structure, in names that every file system takes; where several folders are given, each keeps its name.
 
     Args:
         inputs: files, folders and DICOMDIRs.
@@ -50,17 +53,20 @@ def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
     roots = {path if os.path.isdir(path) else path.parent for path in inputs if os.path.isdir(path) or path in listings}  # noqa: PTH112 (never raises)
     found: list[tuple[Path, PurePath]] = []
     skipped = 0
+    outside: list[Path] = []
     for path in inputs:
         if os.path.isdir(path):  # noqa: PTH112
             files = list(files_below(path, output))
             images = [file for file in files if looks_like_radiograph(file)]
             skipped += len(files) - len(images)
-            found += named_below(path, images, keep_name=len(roots) > 1)
+            leading_out = {file for file in images if leads_out(file, path)}
+            outside += sorted(leading_out)
+            found += named_below(path, (file for file in images if file not in leading_out), keep_name=len(roots) > 1)
         elif path in listings:
             found += named_below(path.parent, listings[path], keep_name=len(roots) > 1)
         else:
             found.append((path, PurePath(path.name)))
-    return Found(tuple(name_targets(found)), skipped)
+    return Found(tuple(name_targets(found)), skipped, tuple(outside))
 
 
 def listed(path: Path) -> list[Path] | None:
@@ -96,6 +102,11 @@ def files_below(folder: Path, output: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
+def leads_out(file: Path, folder: Path) -> bool:
+    """Whether a file below ``folder`` is a link to something that is not, as whoever fills the folder may put there."""
+    return file.is_symlink() and not file.resolve().is_relative_to(folder.resolve())
+
+
 def looks_like_radiograph(path: Path) -> bool:
     """Whether a file's name, or the first bytes of a file without an extension, say that it is a radiograph."""
     if path.name.upper() == DICOMDIR:
@@ -125,7 +136,8 @@ def name_targets(found: Iterable[tuple[Path, PurePath]]) -> Iterator[Target]:
     """
     found = list(without_repeats(found))
     stems = Counter(_folded(_stem(name)) for _, name in found)
-    names = [(source, name if stems[_folded(_stem(name))] > 1 else _stem(name)) for source, name in found]
+    chosen = ((source, name if stems[_folded(_stem(name))] > 1 else _stem(name)) for source, name in found)
+    names = [(source, safe_path(name)) for source, name in chosen]
     taken: dict[str, Path] = {}
     for source, name in names:
         other = taken.setdefault(_folded(name), source)
