@@ -12,9 +12,10 @@ from dataclasses import dataclass
 START_OF_IMAGE = b"\xff\xd8"
 START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 """SOC and SIZ of JPEG 2000 (ISO/IEC 15444-1, A.4 and A.5), high-throughput or not."""
-NOT_FRAME_HEADERS = frozenset({0xC4, 0xC8, 0xCC})
-"""DHT, JPG and DAC, the markers between SOF0 and SOF15 that are none (ISO/IEC 10918-1, table B.1)."""
-JPEG_LS_FRAME = 0xF7
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""SOF0 to SOF15, without DHT, JPG and DAC (ISO/IEC 10918-1, table B.1)."""
+HUFFMAN_FRAMES = frozenset(range(0xC0, 0xC8))
+HUFFMAN_TABLES, START_OF_SCAN, JPEG_LS_FRAME = 0xC4, 0xDA, 0xF7
 WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 ITEM = b"\xfe\xff\x00\xe0"
 """Tag of an item, little endian as all encapsulated pixel data is (PS3.5, A.4)."""
@@ -33,7 +34,7 @@ class FrameHeader:
 
 
 def frame_header(pixel_data: bytes) -> FrameHeader | None:
-    """Header of the first frame in encapsulated pixel data; ``None`` where there is none to be found (RLE).
+    """Header of the first frame in encapsulated pixel data; ``None`` where there is none to be found.
 
     Args:
         pixel_data: items with their tags and lengths, the first of which is the offset table (PS3.5, A.4).
@@ -57,16 +58,22 @@ def first_fragment(pixel_data: bytes) -> bytes:
 
 
 def jpeg_header(head: bytes) -> FrameHeader | None:
-    """The frame header (SOF) of a JPEG or JPEG-LS."""
-    start = len(START_OF_IMAGE)
-    while start + 10 <= len(head) and head[start] == 0xFF:
+    """The frame header (SOF) of a JPEG or JPEG-LS; ``None`` where its segments do not lead to a scan.
+
+    A JPEG that is coded by Huffman must bring its tables: GDCM ends the process where they are missing.
+    """
+    found, tables, start = None, False, len(START_OF_IMAGE)
+    while start + 4 <= len(head) and head[start] == 0xFF:
         marker = head[start + 1]
         if marker == 0xFF or marker in WITHOUT_LENGTH:
             start += 1 if marker == 0xFF else 2
             continue
-        if marker == JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in NOT_FRAME_HEADERS):
+        if marker == START_OF_SCAN:
+            return found if tables else None
+        if start + 10 <= len(head) and (marker == JPEG_LS_FRAME or marker in FRAMES):
             bits, height, width, samples = struct.unpack_from(">BHHB", head, start + 4)
-            return FrameHeader(height, width, samples, bits)
+            found, tables = FrameHeader(height, width, samples, bits), tables or marker not in HUFFMAN_FRAMES
+        tables = tables or marker == HUFFMAN_TABLES
         start += 2 + int.from_bytes(head[start + 2 : start + 4], "big")
     return None
 

@@ -142,7 +142,7 @@ def opening(shape: tuple[int, ...], dataset: Dataset, blades: Blades) -> Region 
             region &= circle(shape, dataset, blades)
         if "POLYGONAL" in names:
             region &= polygon(shape, dataset, blades)
-    except (TypeError, ValueError, OverflowError, cv2.error):  # malformed, or beyond what a picture's coordinates hold
+    except (TypeError, ValueError, OverflowError, cv2.error):  # malformed, or without an end
         return None
     return None if region.all() else region.view(np.bool_)
 
@@ -159,16 +159,23 @@ def rectangle(shape: tuple[int, ...], dataset: Dataset, blades: Blades) -> NDArr
 
 def circle(shape: tuple[int, ...], dataset: Dataset, blades: Blades) -> NDArray[np.uint8]:
     """Pixels within a radius of a centre, given as row and column."""
-    row, column = (int(value) for value in dataset.get(blades.centre))
-    region = np.zeros(shape, np.uint8)
-    return np.asarray(cv2.circle(region, (column - 1, row - 1), int(dataset.get(blades.radius)), 1, cv2.FILLED))
+    row, column = (int(value) - 1 for value in dataset.get(blades.centre))
+    radius = int(dataset.get(blades.radius))
+    down, along = np.arange(shape[0], dtype=np.float64)[:, None] - row, np.arange(shape[1], dtype=np.float64) - column
+    return (down**2 + along**2 <= radius**2).view(np.uint8)
 
 
 def polygon(shape: tuple[int, ...], dataset: Dataset, blades: Blades) -> NDArray[np.uint8]:
-    """Pixels within a polygon, whose vertices are given as row and column by turns."""
-    vertices = np.array([int(value) for value in dataset.get(blades.vertices)], np.int32).reshape(-1, 2)
+    """Pixels within a polygon, whose vertices are given as row and column by turns.
+
+    Raises:
+        ValueError: a vertex lies far beyond the image, where drawing would take long.
+    """
+    vertices = np.array([int(value) for value in dataset.get(blades.vertices)], np.int64).reshape(-1, 2) - 1
+    if (np.abs(vertices) > 2 * np.array(shape)).any():
+        raise ValueError("vertices lie beyond the image")
     region = np.zeros(shape, np.uint8)
-    return np.asarray(cv2.fillPoly(region, [np.ascontiguousarray(vertices[:, ::-1] - 1)], 1))
+    return np.asarray(cv2.fillPoly(region, [np.ascontiguousarray(vertices[:, ::-1], np.int32)], 1))
 
 
 def inner(region: Region) -> Region:

@@ -66,7 +66,7 @@ def _radiograph(dataset: Dataset) -> Radiograph:
         shuttered(grey, covered, limits),
         grey.polarity,
         spacing.millimetres,
-        dataset.get("SOPInstanceUID"),
+        str(dataset.get("SOPInstanceUID") or "") or None,
         limits,
         spacing.plane,
         patient_orientation(dataset),

@@ -159,7 +159,7 @@ def voi_window(dataset: Dataset, rescale: Rescale) -> tuple[float, float] | None
     """
     try:
         centre, width = (first_number(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
-    except (TypeError, ValueError):
+    except (IndexError, TypeError, ValueError):
         return None
     if not (math.isfinite(centre) and math.isfinite(width) and width > 0):
         return None

@@ -7,12 +7,14 @@ a decoder in C that gets an image of another size than it was promised is how a 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from cxredge.codestream import frame_header
 from cxredge.dicom_file import one_line
@@ -33,6 +35,12 @@ PALETTE = "PALETTE COLOR"
 OTHER_PIXEL_DATA = {"FloatPixelData": "floating", "DoubleFloatPixelData": "floating"}
 RUST_PANIC = "PanicException"
 """What a decoder written in Rust (pylibjpeg-rle) raises on damaged data; it is no :class:`Exception`."""
+SAFE_PLUGINS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")
+"""Plug-ins by preference. They raise on damaged data, where an exception of GDCM's ends the process, so that GDCM
+is left with what nothing else decodes: lossless JPEG, and JPEG of 12 bits."""
+PILLOW_BITS = 8
+"""Most bits of a JPEG that Pillow decodes."""
+HAVE_FRAME_HEADERS = frozenset(JPEGTransferSyntaxes + JPEGLSTransferSyntaxes + JPEG2000TransferSyntaxes)
 FEWEST_BITS = 8
 """Bits stored of a radiograph; a picture of one bit is a mask or a drawing."""
 
@@ -111,6 +119,8 @@ def require_length(dataset: Dataset, rows: int, columns: int, allocated: int) ->
     samples = header_number(dataset, "SamplesPerPixel", 1)
     if syntax.is_encapsulated:
         frame = frame_header(dataset.PixelData)
+        if frame is None and syntax in HAVE_FRAME_HEADERS:
+            raise InputError(f"is damaged: its compressed image ({syntax.name}) has no valid header")
         if frame is not None and (frame.height, frame.width, frame.samples) != (rows, columns, samples):
             raise InputError(
                 f"is damaged: header says {columns}x{rows} pixels of {samples} samples, "
@@ -157,11 +167,12 @@ def decode(dataset: Dataset) -> NDArray[Any]:
         raise InputError(f"pixels cannot be decoded ({syntax.name}): pydicom has no decoder for it") from error
     if not decoder.is_available:
         raise InputError(f"pixels cannot be decoded ({syntax.name}): {needed_plugins(decoder.missing_dependencies)}")
-    high_bit = shifted_high_bit(dataset)
+    high_bit, plugin = shifted_high_bit(dataset), safe_plugin(decoder.available_plugins, dataset)
     try:
         if high_bit is None:
-            return np.asarray(pixel_array(dataset, index=0))
-        return shifted(np.asarray(pixel_array(dataset, index=0, correct_unused_bits=False)), dataset, high_bit)
+            return np.asarray(pixel_array(dataset, index=0, decoding_plugin=plugin))
+        pixels = pixel_array(dataset, index=0, decoding_plugin=plugin, correct_unused_bits=False)
+        return shifted(np.asarray(pixels), dataset, high_bit)
     except CxredgeError:
         raise
     except Exception as error:  # decoders raise many types
@@ -173,6 +184,14 @@ def decode(dataset: Dataset) -> NDArray[Any]:
         if type(error).__name__ != RUST_PANIC:
             raise
         raise InputError(f"pixels cannot be decoded ({syntax.name}): its decoder failed") from error
+
+
+def safe_plugin(available: Collection[str], dataset: Dataset) -> str:
+    """The plug-in of pydicom that decodes a data set, by :data:`SAFE_PLUGINS`; empty for whichever there is."""
+    header = frame_header(dataset.PixelData)
+    deep_jpeg = header is not None and header.bits > PILLOW_BITS
+    usable = [name for name in SAFE_PLUGINS if name in available and not (name == "pillow" and deep_jpeg)]
+    return usable[0] if usable else ""
 
 
 def needed_plugins(missing: list[str]) -> str:
