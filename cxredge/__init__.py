@@ -7,6 +7,7 @@ Training, export and calibration live in ``cxredge_train``, ``cxredge_export`` a
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from cxredge.segmenter import Segmentation, Segmenter
 
 __version__ = "0.1.0"
+
+logging.getLogger("cxredge").addHandler(logging.NullHandler())  # quiet unless the host asks
 
 _HOME = {
     "Radiograph": "cxredge.radiograph",

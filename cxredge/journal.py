@@ -8,28 +8,23 @@ a power cut too. ``results.jsonl`` and ``results.csv`` are made from it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from cxredge.errors import OutputError
+from cxredge.proof import Proof, Signature, file_proof, full_path, source_signature
 from cxredge.results import Target, write_atomically
 
 STATE_FOLDER = ".cxredge"
 JOURNAL, LOCK = "journal.jsonl", "lock"
 FORMAT = 1
-
-Signature: TypeAlias = tuple[int, int]
-"""Size in bytes and time of last change in nanoseconds: what tells whether a source has changed."""
-Proof: TypeAlias = tuple[int, str]
-"""Size in bytes and SHA-256 of a written file."""
 
 REMEDY = "choose another folder, or pass --overwrite to start anew"
 
@@ -96,7 +91,7 @@ class Journal:
 
     def __init__(self, folder: Path, identity: RunIdentity, *, resume: bool) -> None:
         self.folder = folder
-        self._path = folder / STATE_FOLDER / JOURNAL
+        self._path = journal_of(folder)
         self._places: dict[str, int] = {}
         self._lock = held_lock(folder)
         try:
@@ -191,6 +186,11 @@ class Journal:
         self.close()
 
 
+def journal_of(folder: Path) -> Path:
+    """Where the journal of an output folder lies."""
+    return folder / STATE_FOLDER / JOURNAL
+
+
 def held_lock(folder: Path) -> FileLock:
     """Take the lock of an output folder.
 
@@ -227,46 +227,9 @@ def require_same_run(folder: Path, header: dict[str, Any] | None, identity: RunI
             )
 
 
-def model_digest(model: Path) -> str:
-    """SHA-256 of a model file, or of the weights and the configuration of a checkpoint folder."""
-    files = [model] if model.is_file() else sorted([*model.glob("*.safetensors"), *model.glob("*.toml")])
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file_proof(file)[1].encode())
-    return digest.hexdigest()
-
-
-def full_path(path: Path) -> str:
-    """A path as entries hold it: absolute, links not followed."""
-    return os.path.normpath(path.absolute())
-
-
-def source_signature(path: Path) -> Signature | None:
-    """Size and time of last change of a source, or ``None`` where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-def file_proof(path: Path) -> Proof:
-    """Size and SHA-256 of a file.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, digest.hexdigest()
-
-
-def still_holds(folder: Path, target: Target, entry: Entry) -> bool:
+def still_holds(folder: Path, target: Target, entry: Entry | None) -> bool:
     """Whether ``entry`` spares doing ``target`` again: it succeeded, and neither source nor files have changed."""
-    if entry.failed or entry.source != full_path(target.source):
+    if entry is None or entry.failed or entry.source != full_path(target.source):
         return False
     return entry.signature == source_signature(target.source) and files_hold(folder, entry)
 

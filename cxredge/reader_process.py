@@ -23,7 +23,7 @@ import numpy as np
 
 from cxredge.admission import decoded_pixels
 from cxredge.errors import InputError
-from cxredge.journal import Signature, source_signature
+from cxredge.proof import Signature, source_signature
 from cxredge.radiograph import Radiograph, read_radiograph
 
 START_SECONDS = 120.0

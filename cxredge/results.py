@@ -257,11 +257,17 @@ def clear_existing(folder: Path, targets: Iterable[Target]) -> None:
 
 
 def refuse_existing(folder: Path, targets: Iterable[Target]) -> None:
-    """Raise :class:`OutputError` where a result of ``targets`` exists already."""
+    """Raise :class:`OutputError` where a result of ``targets`` exists already, or a list of results."""
     for target in targets:
-        for path in (folder / target.mask, folder / target.overlay):
-            if path.exists():
-                raise OutputError(f"{path}: exists already; {REMEDY}")
+        for path in (target.mask, target.overlay):
+            refuse_file(folder / path)
+    refuse_file(folder / RESULTS)
+
+
+def refuse_file(path: Path) -> None:
+    """Raise :class:`OutputError` where a file exists already."""
+    if path.exists():
+        raise OutputError(f"{path}: exists already; {REMEDY}")
 
 
 def _line(record: dict[str, Any]) -> bytes:

@@ -1,7 +1,7 @@
 """The command line: ``cxredge COMMAND``. Each command's module is imported only when it is called.
 
 Exit codes: 0 every input ``ok`` or ``warning``; 1 nothing could be done; 2 wrong usage; 3 some inputs
-failed.
+failed; 4 stopped before the end (disk full, folder gone, Ctrl-C, SIGTERM).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cxredge.errors import CxredgeError
 
 NOTHING_DONE = 1
 SOME_FAILED = 3
+STOPPED = 4
 
 COMMANDS = {
     "segment": "Segment the lungs in radiographs.",
@@ -66,7 +67,8 @@ class LazyGroup(click.Group):
 
 
 @click.group(
-    cls=LazyGroup, epilog="Exit codes: 0 all done, 1 nothing could be done, 2 wrong usage, 3 some inputs failed."
+    cls=LazyGroup,
+    epilog="Exit codes: 0 all done, 1 nothing could be done, 2 wrong usage, 3 some inputs failed, 4 stopped early.",
 )
 @click.version_option(__version__, prog_name="cxredge")
 def main() -> None:

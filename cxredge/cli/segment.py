@@ -1,172 +1,152 @@
-"""``cxredge segment``: radiographs in, masks, overlays and ``results.jsonl`` out."""
+"""``cxredge segment``: radiographs in; masks, overlays, ``results.jsonl`` and ``results.csv`` out."""
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cxredge.backends import BACKENDS
-from cxredge.cli import NOTHING_DONE, SOME_FAILED
-from cxredge.errors import CxredgeError, InputError, OutputError
+from cxredge.cli import NOTHING_DONE, SOME_FAILED, STOPPED
+from cxredge.cli.display import Line, print_summary, shown
+from cxredge.cli.run_options import RunOptions, Session, open_session, options_from, run_options
+from cxredge.errors import InputError, OutputError
+from cxredge.logs import log_event
 
 if TYPE_CHECKING:
-    from cxredge.backends import BackendName
     from cxredge.results import ResultsFile, Target
-    from cxredge.segmenter import Inferred, Prepared, Segmenter
-
-STATUS_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+    from cxredge.run import Plan
 
 
 @click.command("segment", short_help="Segment the lungs in radiographs.")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option(
-    "--model", type=click.Path(path_type=Path), help="Model file, or engine (.plan). [default: the bundled model]"
-)
-@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What runs the model.")
-@click.option(
-    "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Radiographs in one inference."
-)
-@click.option("--workers", type=click.IntRange(1), help="Threads that read and write. [default: one a core]")
-@click.option("--no-build", is_flag=True, help="With --backend tensorrt: never build an engine, use what there is.")
-@click.option("--no-overlay", is_flag=True, help="Write no pictures with contours.")
+@run_options(timeout=None)
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed; the rest is done.")
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     inputs: tuple[Path, ...],
     output: Path,
-    model: Path | None,
-    backend: BackendName,
-    batch_size: int,
-    workers: int | None,
-    no_build: bool,
-    no_overlay: bool,
     overwrite: bool,
+    resume: bool,
+    **others: Any,
 ) -> None:
     """Segment the lungs in INPUTS: files (DICOM, PNG, JPEG, TIFF, NPY) and folders.
 
     For each input NAME writes NAME.mask.png (0 and 255, the input's size) and NAME.overlay.png (the
     contour on the radiograph) into the output folder, which keeps the structure of input folders, and
-    one line of results.jsonl.
+    one line of results.jsonl; results.csv is the same as a table, made at the end.
     """
     from cxredge.discovery import find_radiographs
-    from cxredge.results import ResultsFile, clear_existing, refuse_existing
-    from cxredge.segmenter import Segmenter
+    from cxredge.journal import journal_of
+    from cxredge.results import refuse_existing
 
+    if overwrite and resume:
+        raise click.UsageError("--overwrite begins anew and --resume goes on: pass one of them")
     found = find_radiographs(inputs, output)
     if not found.targets:
         raise InputError(f"no radiographs among the inputs ({found.skipped} other files)")
-    if not overwrite:
+    resume = resume and journal_of(output).exists()
+    if not overwrite and not resume:
         refuse_existing(output, found.targets)
-    statuses: Counter[str] = Counter()
+    options = options_from(others)
     started = time.monotonic()
-    with (
-        Segmenter.load(model, backend=backend, threads=1, build=not no_build) as segmenter,
-        ResultsFile(output, overwrite=overwrite) as file,
-    ):
-        lines = segment_targets(
-            segmenter, found.targets, output, overlay=not no_overlay, batch_size=batch_size, workers=workers
-        )
-        if overwrite:
-            clear_existing(output, found.targets)
-        for line in shown(recorded(lines, file), len(found.targets)):
-            statuses[line["status"]] += 1
-    print_summary(statuses, found.skipped, time.monotonic() - started, output)
+    with open_session("segment", inputs, output, options, resume=resume) as session:
+        plan = prepare_output(session, found.targets, overwrite=overwrite, resume=resume)
+        statuses = run(ctx, session, plan, inputs)
+    seconds = time.monotonic() - started
+    log_event("run_ended", seconds=round(seconds, 1), **statuses)
+    print_summary(statuses, found.skipped, len(plan.targets) - len(plan.kept), seconds, output)
     if statuses["failed"]:
         ctx.exit(NOTHING_DONE if statuses.total() == statuses["failed"] else SOME_FAILED)
 
 
-def segment_targets(
-    segmenter: Segmenter,
-    targets: tuple[Target, ...],
-    output: Path,
-    *,
-    overlay: bool,
-    batch_size: int,
-    workers: int | None,
-) -> Iterator[dict[str, Any]]:
-    """Segment ``targets`` and write their pictures; yields the lines of ``results.jsonl`` in order.
+def prepare_output(session: Session, targets: tuple[Target, ...], *, overwrite: bool, resume: bool) -> Plan:
+    """Make the output folder ready: find out what is done, remove what is not whole or will be made again."""
+    from cxredge.pipeline import available_cores
+    from cxredge.results import clear_existing, remove_file, remove_parts
+    from cxredge.run import make_plan
+    from cxredge.table import TABLE
 
-    Raises:
-        OutputError: a result cannot be written; the run stops there.
+    output = session.journal.folder
+    if overwrite or resume:
+        remove_parts(output)
+    remove_file(output / TABLE)
+    plan = make_plan(targets, session.journal, session.options.workers or available_cores())
+    if overwrite:
+        clear_existing(output, targets)
+    announce(plan, session)
+    return plan
+
+
+def announce(plan: Plan, session: Session) -> None:
+    """Say what will be done."""
+    contract = session.segmenter.contract
+    kept, total = len(plan.kept), len(plan.targets)
+    log_event("run_started", images=total, kept=kept, model=contract.name, backend=session.segmenter.backend)
+    if kept and not session.options.logs:
+        click.echo(f"resume   {kept} of {total} are done already", err=True)
+
+
+def run(ctx: click.Context, session: Session, plan: Plan, inputs: tuple[Path, ...]) -> Counter[str]:
+    """Do what the plan says and write ``results.jsonl`` and ``results.csv``; gives the number of results by status.
+
+    Where the run has to stop it says why and what is done, and ends the command.
     """
-    from cxredge.results import record, write_pictures
+    from cxredge.interruption import Interrupted
+    from cxredge.results import ResultsFile
+    from cxredge.run import leading_lines
+    from cxredge.table import write_table
 
-    def prepare(target: Target) -> Prepared:
-        try:
-            return segmenter.prepare(target.source)
-        except MemoryError as error:
-            raise InputError("is too large for this machine's memory") from error
-
-    def finish(target: Target, prepared: Prepared, inferred: Inferred) -> dict[str, Any]:
-        try:
-            segmentation = segmenter.finish(prepared, inferred)
-            started = time.perf_counter()
-            outputs = write_pictures(output, target, segmentation, overlay=overlay)
-            return record(target, segmentation, 1e3 * (time.perf_counter() - started), outputs)
-        except MemoryError as error:
-            raise InputError("is too large for this machine's memory") from error
-
-    outcomes = segmenter.process(targets, prepare, finish, batch_size=batch_size, workers=workers)
-    for target, outcome in zip(targets, outcomes, strict=True):
-        if isinstance(outcome, OutputError):
-            raise outcome
-        yield record(target, outcome) if isinstance(outcome, CxredgeError) else outcome
+    statuses: Counter[str] = Counter()
+    try:
+        kept = counted(leading_lines(plan, session.journal), statuses)
+        with ResultsFile(session.journal.folder, overwrite=True, kept=kept) as file:
+            lines = new_lines(session, plan, file, inputs, statuses)
+            for _ in shown(lines, len(plan.targets) - len(plan.kept), logs=session.options.logs):
+                pass
+        write_table(session.journal.folder)
+    except (OutputError, InputError, Interrupted) as error:
+        stop(ctx, session.options, error, statuses.total(), len(plan.targets))
+    return statuses
 
 
-def recorded(lines: Iterator[dict[str, Any]], file: ResultsFile) -> Iterator[dict[str, Any]]:
-    """Write each of ``lines`` to ``results.jsonl`` before it is passed on, so that what is shown is also kept."""
-    for line in lines:
-        file.write(line)
-        yield line
+def new_lines(
+    session: Session, plan: Plan, file: ResultsFile, inputs: tuple[Path, ...], statuses: Counter[str]
+) -> Iterator[Line]:
+    """Do what is to do; write each line of ``results.jsonl``, count it, and pass on the new ones."""
+    from cxredge.run import results_in_order, while_folders_last
+
+    folders = [path for path in inputs if os.path.isdir(path)]  # noqa: PTH112 (never raises)
+    with closing(while_folders_last(session.entries(plan.to_do), folders)) as entries:
+        for record, is_new in results_in_order(plan, session.journal, entries):
+            file.write(record)
+            statuses[record["status"]] += 1
+            if is_new:
+                yield file.lines, record
 
 
-def shown(lines: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
-    """Pass ``lines`` on, showing a progress bar on a terminal and a line an input elsewhere; failures always."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        for line in lines:
-            click.echo(describe(line), err=True)
-            yield line
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
-    started = time.monotonic()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("segment", total=total, speed="")
-        for done, line in enumerate(lines, 1):
-            if line["status"] != "ok":
-                progress.console.print(describe(line), style=STATUS_COLOURS[line["status"]], markup=False)
-            progress.update(task, advance=1, speed=f"{done / (time.monotonic() - started):.1f} images/s")
-            yield line
+def counted(records: Iterator[dict[str, Any]], statuses: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Pass ``records`` on and count their statuses."""
+    for record in records:
+        statuses[record["status"]] += 1
+        yield record
 
 
-def describe(line: dict[str, Any]) -> str:
-    """One line of text for one line of ``results.jsonl``."""
-    if line["status"] == "failed":
-        return f"failed   {line['input']}: {line['error']}"
-    spent = sum(line["milliseconds"].values())
-    text = f"{line['status']:8} {line['input']}: lungs {line['lung_area_fraction']:.1%} of the image, {spent:.0f} ms"
-    return f"{text} [{', '.join(line['flags'])}]" if line["flags"] else text
-
-
-def print_summary(statuses: Counter[str], skipped: int, seconds: float, output: Path) -> None:
-    """Print the table at the end of a run."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(f"Results in {output}"), title_justify="left")
-    for column in (*STATUS_COLOURS, "skipped", "seconds", "images/s"):
-        table.add_column(column, justify="right")
-    counts = [str(statuses[status]) for status in STATUS_COLOURS]
-    table.add_row(*counts, str(skipped), f"{seconds:.1f}", f"{statuses.total() / max(seconds, 1e-9):.1f}")
-    Console().print(table)
+def stop(ctx: click.Context, options: RunOptions, error: BaseException, done: int, total: int) -> None:
+    """Say why the run stops and what is done, and end the command."""
+    cause = getattr(error.__cause__, "strerror", None) or type(error).__name__
+    log_event("run_stopped", logging.ERROR, done=done, images=total, cause=cause)
+    if not options.logs:
+        click.echo(f"cxredge: stopped: {str(error) or 'interrupted'}", err=True)
+        click.echo(f"cxredge: {done} of {total} are done; the same command with --resume does the rest", err=True)
+    ctx.exit(STOPPED)

@@ -18,13 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from cxredge import Segmenter, read_radiograph
-from cxredge.cli.segment import segment_targets
 from cxredge.discovery import find_radiographs
 from cxredge.pipeline import available_cores
-from cxredge.results import Target
+from cxredge.reader_process import ThreadReader
+from cxredge.results import Target, write_pictures
+from cxredge.run import segment_targets
 
 PASSES = 4
 """Times that a run goes over the folder, so that its first and last image weigh little."""
@@ -57,7 +59,8 @@ def measure(segmenter: Segmenter, targets: tuple[Target, ...], threads: int, rep
 
     def segment_all() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            list(segment_targets(segmenter, targets, Path(folder), overlay=True, batch_size=1, workers=workers))
+            write = partial(write_pictures, overlay=True)
+            list(segment_targets(segmenter, targets, Path(folder), ThreadReader(), write, workers=workers))
 
     stages = {"decoding": lambda: decode_all(targets, workers), "inference": infer_all, "segment": segment_all}
     times: dict[str, list[float]] = {name: [] for name in stages}

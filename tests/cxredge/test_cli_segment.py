@@ -50,7 +50,9 @@ def lines(output: Path) -> list[dict[str, Any]]:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """Files that a user sees."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if not name.startswith(".cxredge/"))
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -68,7 +70,7 @@ def test_good_inputs_are_exit_code_0_with_masks_overlays_and_lines(
     result = segment(mixed_folder, tmp_path / "out")
     assert result.exit_code == 0, result.output
     expected = [f"g{n}.{kind}.png" for n in (1, 2, 3) for kind in ("mask", "overlay")]
-    assert files(tmp_path / "out") == [*expected, "results.jsonl"]
+    assert files(tmp_path / "out") == [*expected, "results.csv", "results.jsonl"]
     records = lines(tmp_path / "out")
     assert [record["input"] for record in records] == [str(mixed_folder / name) for name in GOOD]
     for record in records:
@@ -101,7 +103,7 @@ def test_a_warning_still_counts_as_done(segment: Any, tmp_path: Path) -> None:
 
 def test_no_overlay_writes_masks_only(segment: Any, one_image_folder: Path, tmp_path: Path) -> None:
     assert segment(one_image_folder, "--no-overlay", tmp_path / "out").exit_code == 0
-    assert files(tmp_path / "out") == ["chest.mask.png", "results.jsonl"]
+    assert files(tmp_path / "out") == ["chest.mask.png", "results.csv", "results.jsonl"]
 
 
 def test_folder_structure_is_kept_and_lines_stay_in_input_order(
@@ -220,12 +222,15 @@ def test_an_interrupted_run_ends_soon_and_leaves_whole_files(
         assert process.stderr.readline().startswith("ok")
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=120)
-    assert process.returncode not in (0, 2, 3)
+    assert process.returncode == 4
     assert "Traceback" not in rest
+    assert "stopped: interrupted" in rest
     done = lines(out)
     assert 1 <= len(done) < 2000
     for record in done:
         assert (out / record["mask"]).is_file()
+    assert f"{len(done)} of 2000 are done; the same command with --resume" in rest
+    assert len([name for name in files(out) if name.endswith(".mask.png")]) == len(done)
     for name in files(out):
         assert not name.endswith(".part")
         if name.endswith(".png"):
@@ -239,7 +244,7 @@ def test_no_result_of_an_earlier_radiograph_outlives_a_failed_rerun(
     assert segment(one_image_folder, tmp_path / "out").exit_code == 0
     image.write_bytes(image.read_bytes()[:200])
     assert segment(one_image_folder, "--overwrite", tmp_path / "out").exit_code == 1
-    assert files(tmp_path / "out") == ["results.jsonl"]
+    assert files(tmp_path / "out") == ["results.csv", "results.jsonl"]
 
 
 def test_no_overlay_on_a_rerun_leaves_no_old_overlay(segment: Any, one_image_folder: Path, tmp_path: Path) -> None:
@@ -329,8 +334,9 @@ def test_a_single_result_that_cannot_be_written_stops_with_its_name(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").write_text("a file where a folder should be")
     result = segment(one_image_folder, tmp_path / "out")
-    assert result.exit_code == 1
-    assert "cannot be written" in result.stderr
+    assert result.exit_code == 4
+    assert "sub/chest.mask.png: cannot be written" in result.stderr
+    assert "1 of 2 are done" in result.stderr
     assert "Traceback" not in result.stderr
     assert isinstance(result.exception, SystemExit | None)
 
@@ -387,13 +393,19 @@ def test_an_output_folder_inside_the_input_folder_is_not_segmented_itself(segmen
     out = one_image_folder / "out"
     assert segment(one_image_folder, out).exit_code == 0
     assert segment(one_image_folder, "--overwrite", out).exit_code == 0
-    assert files(out) == ["chest.mask.png", "chest.overlay.png", "results.jsonl"]
+    assert files(out) == ["chest.mask.png", "chest.overlay.png", "results.csv", "results.jsonl"]
 
 
 def test_a_run_into_the_input_folder_never_segments_its_own_results(segment: Any, one_image_folder: Path) -> None:
     assert segment(one_image_folder, one_image_folder).exit_code == 0
     assert segment(one_image_folder, "--overwrite", one_image_folder).exit_code == 0
-    assert files(one_image_folder) == ["chest.mask.png", "chest.overlay.png", "chest.png", "results.jsonl"]
+    assert files(one_image_folder) == [
+        "chest.mask.png",
+        "chest.overlay.png",
+        "chest.png",
+        "results.csv",
+        "results.jsonl",
+    ]
 
 
 def test_inputs_are_never_changed(segment: Any, mixed_folder: Path, tmp_path: Path) -> None:

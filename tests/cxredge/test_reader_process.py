@@ -16,7 +16,7 @@ import pytest
 
 from cxredge import Radiograph, read_radiograph
 from cxredge.errors import InputError
-from cxredge.journal import source_signature
+from cxredge.proof import source_signature
 from cxredge.reader_process import ProcessReader, ThreadReader, exit_cause, radiograph_from_parts, read_parts
 
 TIMEOUT = 3.0

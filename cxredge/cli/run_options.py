@@ -1,0 +1,198 @@
+"""What ``cxredge segment`` and ``cxredge watch`` have in common: options, and all that a run holds open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cxredge import __version__
+from cxredge.backends import BACKENDS
+from cxredge.cli import STOPPED
+from cxredge.logs import FORMATS, LEVELS, LogFormat, hide_logs, show_logs
+
+if TYPE_CHECKING:
+    from cxredge.backends import BackendName
+    from cxredge.interruption import Interruption
+    from cxredge.journal import Entry, Journal
+    from cxredge.reader_process import Reader
+    from cxredge.results import Target
+    from cxredge.run import Writer
+    from cxredge.segmenter import Segmenter
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a run, as the command line gives them."""
+
+    model: Path | None
+    backend: BackendName
+    batch_size: int
+    workers: int | None
+    no_build: bool
+    no_overlay: bool
+    timeout: float | None
+    log_format: LogFormat | None
+    log_level: str | None
+
+    @property
+    def logs(self) -> bool:
+        """Whether standard error carries logs instead of what is meant for a person."""
+        return bool(self.log_format or self.log_level)
+
+
+def run_options(timeout: float | None) -> Callable[[Function], Function]:
+    """Decorate a command with the options of :class:`RunOptions`; ``timeout`` is the default of ``--timeout``."""
+    options = (
+        click.option(
+            "--model",
+            type=click.Path(path_type=Path),
+            help="Model file, or engine (.plan). [default: the bundled model]",
+        ),
+        click.option(
+            "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What runs the model."
+        ),
+        click.option(
+            "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Radiographs in one inference."
+        ),
+        click.option("--workers", type=click.IntRange(1), help="Threads that read and write. [default: one a core]"),
+        click.option(
+            "--no-build", is_flag=True, help="With --backend tensorrt: never build an engine, use what there is."
+        ),
+        click.option("--no-overlay", is_flag=True, help="Write no pictures with contours."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(0.1),
+            default=timeout,
+            show_default=timeout is not None,
+            metavar="SECONDS",
+            help="Leave out a file that takes longer to read. Files are then read in processes that can be ended.",
+        ),
+        click.option(
+            "--log-format", type=click.Choice(FORMATS), help="Log to standard error, instead of what is shown there."
+        ),
+        click.option("--log-level", type=click.Choice(LEVELS), help="Lowest level that is logged. [default: info]"),
+    )
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def options_from(arguments: dict[str, Any]) -> RunOptions:
+    """The options of a run among the arguments of a command."""
+    return RunOptions(**{field.name: arguments[field.name] for field in fields(RunOptions)})
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a run holds open."""
+
+    segmenter: Segmenter
+    journal: Journal
+    reader: Reader
+    write: Writer
+    options: RunOptions
+    interruption: Interruption
+
+    def entries(self, targets: Iterable[Target]) -> Generator[Entry, None, None]:
+        """Segment ``targets``; see :func:`cxredge.run.segment_targets`.
+
+        Raises:
+            Interrupted: a signal asked to stop.
+        """
+        from cxredge.run import segment_targets
+
+        return self.interruption.each(
+            segment_targets(
+                self.segmenter,
+                targets,
+                self.journal.folder,
+                self.reader,
+                self.write,
+                batch_size=self.options.batch_size,
+                workers=self.options.workers,
+            )
+        )
+
+
+@contextmanager
+def open_session(
+    command: str, inputs: Iterable[Path], output: Path, options: RunOptions, *, resume: bool
+) -> Iterator[Session]:
+    """Load the model and open the output folder.
+
+    Args:
+        command: that asks.
+        inputs: files and folders that the user named.
+        output: the output folder.
+        options: of the run.
+        resume: go on with the run whose results are there.
+
+    Raises:
+        CxredgeError: the model cannot be loaded, or the folder cannot be used for this run.
+    """
+    from cxredge.bundle import bundled_model
+    from cxredge.interruption import Interruption
+    from cxredge.journal import Journal, RunIdentity
+    from cxredge.proof import full_path, model_digest
+    from cxredge.results import write_pictures
+    from cxredge.segmenter import Segmenter
+
+    def write(folder: Path, target: Target, segmentation: Any) -> list[str]:
+        return write_pictures(folder, target, segmentation, overlay=not options.no_overlay)
+
+    with (
+        logging_to_stderr(options),
+        Segmenter.load(options.model, backend=options.backend, threads=1, build=not options.no_build) as segmenter,
+    ):
+        identity = RunIdentity(
+            command=command,
+            version=__version__,
+            model=model_digest(options.model or bundled_model()),
+            backend=segmenter.backend,
+            formats=("mask",) if options.no_overlay else ("mask", "overlay"),
+            inputs=tuple(map(full_path, inputs)),
+        )
+        with (
+            Journal(output, identity, resume=resume) as journal,
+            open_reader(options) as reader,
+            Interruption(STOPPED) as interruption,
+        ):
+            yield Session(segmenter, journal, reader, write, options, interruption)
+
+
+@contextmanager
+def open_reader(options: RunOptions) -> Iterator[Reader]:
+    """What reads the files: processes where there is a time limit, else the worker threads themselves."""
+    from cxredge.pipeline import available_cores
+    from cxredge.reader_process import ProcessReader, ThreadReader
+
+    workers = options.workers or available_cores()
+    reader: Reader = ThreadReader() if options.timeout is None else ProcessReader(workers, options.timeout)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@contextmanager
+def logging_to_stderr(options: RunOptions) -> Iterator[None]:
+    """Logs on standard error, where the user asked for them."""
+    if not options.logs:
+        yield
+        return
+    handler = show_logs(options.log_format or "text", options.log_level or "info")
+    try:
+        yield
+    finally:
+        hide_logs(handler)

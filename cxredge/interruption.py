@@ -1,0 +1,93 @@
+"""Ctrl-C and SIGTERM as a request to stop where nothing is half done.
+
+The first signal ends the wait for the next result: what is being read or written is brought to its end,
+the rest is not begun. A second signal ends the process at once, as ``kill -9`` would; the journal is made
+for that too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator
+from contextlib import closing
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """The process was asked to stop; not an error of anyone's."""
+
+
+class Interruption:
+    """Takes over the two signals within a ``with`` block; in threads other than the main one it does nothing.
+
+    Args:
+        exit_code: of the process when a second signal ends it.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        self.requested = False
+        self._exit_code = exit_code
+        self._waiting = False
+        self._handlers: dict[int, Any] = {}
+
+    def each(self, items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+        """Pass ``items`` on; closes them at the end.
+
+        Raises:
+            Interrupted: a signal came, also while the next item was waited for.
+        """
+        with closing(items):
+            while True:
+                self._begin_waiting()
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                finally:
+                    self._waiting = False
+                yield item
+
+    def sleep(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        self._begin_waiting()
+        try:
+            time.sleep(seconds)
+        finally:
+            self._waiting = False
+
+    def _begin_waiting(self) -> None:
+        self._waiting = True
+        if self.requested:
+            self._waiting = False
+            raise Interrupted
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            os._exit(self._exit_code)
+        self.requested = True
+        if self._waiting:
+            self._waiting = False
+            raise Interrupted
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
