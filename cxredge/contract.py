@@ -30,7 +30,7 @@ INTENDED_USE = (
 CODES = ("a_seg", "a_self")
 PRECISIONS = ("fp32", "fp16", "int8")
 REQUIRED = {"name", "width", "input_size", "code", "licence"}
-OPTIONAL = {"input_statistics", "flag_thresholds", "calibration"}
+OPTIONAL = {"input_statistics", "flag_thresholds", "calibration", "processing"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Contract:
         measured: figures by data set, as ``cxredge evaluate`` gave them.
         parity: comparison with the network that the file was made from.
         calibration: record of the INT8 calibration.
+        processing: of a model with its processing inside: what goes in and comes out instead of the network's
+            input and output, and how near that is to cxredge's own. ``None``: a bare network.
         intended_use: what the model is for.
         licence: terms of the weights.
         format: version of this contract.
@@ -76,6 +78,7 @@ class Contract:
     measured: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    processing: dict[str, Any] | None = None
     intended_use: str = INTENDED_USE
     format: int = FORMAT
 
@@ -99,7 +102,7 @@ class Contract:
         for name in ("name", "licence", "intended_use"):
             if not isinstance(getattr(self, name), str):
                 raise ModelError(f"contract: {name} must be text")
-        for name in ("provenance", "measured", "parity", "input_statistics", "flag_thresholds", "calibration"):
+        for name in ("provenance", "measured", "parity", *sorted(OPTIONAL)):
             value = getattr(self, name)
             if not isinstance(value, dict) and not (value is None and name in OPTIONAL):
                 raise ModelError(f"contract: {name} must be an object")
@@ -111,8 +114,12 @@ class Contract:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def parse_contract(text: str | None) -> Contract:
+def parse_contract(text: str | None, *, with_processing: bool = False) -> Contract:
     """Read and check a contract.
+
+    Args:
+        text: the JSON.
+        with_processing: whether it may be that of a model with its processing inside, which no backend takes.
 
     Raises:
         ModelError: absent, too long or deep, not JSON, an unknown or missing field, or an unknown rule.
@@ -135,4 +142,7 @@ def parse_contract(text: str | None) -> Contract:
         raise ModelError(f"contract: field {sorted(missing)[0]!r} is missing")
     if isinstance(content.get("folds"), list):
         content["folds"] = tuple(content["folds"])
-    return Contract(**content)
+    contract = Contract(**content)
+    if contract.processing is not None and not with_processing:
+        raise ModelError("has its processing inside, for other programs; name the model that it was made from")
+    return contract

@@ -17,8 +17,8 @@ from cxredge.limits import LARGEST_MODEL, LimitError, read_bytes
 from cxredge.results import write_atomically
 
 
-def read_model(path: Path) -> tuple[onnx.ModelProto, Contract]:
-    """Read a model and its contract.
+def read_model(path: Path, *, with_processing: bool = False) -> tuple[onnx.ModelProto, Contract]:
+    """Read a model and its contract; see :func:`cxredge.contract.parse_contract`.
 
     Raises:
         ModelError: missing, too large, in more than one file, not an ONNX model, or without a valid contract.
@@ -34,7 +34,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, Contract]:
     except (OSError, DecodeError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{path}: is not an ONNX model that can be loaded: {error}") from error
     try:
-        return model, read_contract(model)
+        return model, read_contract(model, with_processing=with_processing)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
 
@@ -45,14 +45,14 @@ def require_one_file(model: onnx.ModelProto) -> None:
         raise LimitError("keeps weights in another file; a model of cxredge is one file")
 
 
-def read_contract(model: onnx.ModelProto) -> Contract:
-    """The contract inside ``model``.
+def read_contract(model: onnx.ModelProto, *, with_processing: bool = False) -> Contract:
+    """The contract inside ``model``; see :func:`cxredge.contract.parse_contract`.
 
     Raises:
         ModelError: it carries no valid one.
     """
     texts = [prop.value for prop in model.metadata_props if prop.key == CONTRACT_KEY]
-    return parse_contract(texts[0] if texts else None)
+    return parse_contract(texts[0] if texts else None, with_processing=with_processing)
 
 
 def add_contract(model: onnx.ModelProto, contract: Contract) -> None:

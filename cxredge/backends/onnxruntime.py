@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxredge.backends import check_inputs
 from cxredge.backends.lane_pool import LanePool
-from cxredge.contract import CONTRACT_KEY, parse_contract
+from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import BackendError, ModelError
 from cxredge.limits import LARGEST_MODEL, LimitError, read_bytes
 from cxredge.onnx_runtime import onnxruntime
@@ -51,17 +51,8 @@ class OnnxRuntimeBackend:
     def __init__(self, model: Path, threads: int | None = None) -> None:
         threads = threads or available_cores()
         self.lanes = max(1, available_cores() // threads)
-        content = read_model_file(model)
-        try:
-            session = onnxruntime.InferenceSession(
-                content, session_options(threads), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime has its own exception types, without a public base
-            raise ModelError(f"{model}: is not an ONNX model that can be loaded: {error}") from error
-        try:
-            self.contract = parse_contract(session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY))
-        except ModelError as error:
-            raise ModelError(f"{model}: {error}") from error
+        session = open_session(model, threads)
+        self.contract = session_contract(session, model)
         require_signature(session, self.contract.input_size, model)
         self._pool = LanePool([session] * self.lanes)
         self._input = session.get_inputs()[0].name
@@ -72,13 +63,35 @@ class OnnxRuntimeBackend:
         with self._pool.lane() as session:
             try:
                 (logits,) = session.run(None, {self._input: inputs})
-            except Exception as error:  # as above
+            except Exception as error:  # as in open_session
                 raise BackendError(f"ONNX Runtime failed: {error}") from error
         return np.asarray(logits[:, 0], np.float32)
 
     def close(self) -> None:
         """Wait for what runs, and free the session with its threads."""
         self._pool.close()
+
+
+def open_session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Load a model file.
+
+    Raises:
+        ModelError: it is damaged or too large.
+    """
+    content = read_model_file(model)
+    try:
+        return onnxruntime.InferenceSession(content, session_options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has its own exception types, without a public base
+        raise ModelError(f"{model}: is not an ONNX model that can be loaded: {error}") from error
+
+
+def session_contract(session: onnxruntime.InferenceSession, model: Path, *, with_processing: bool = False) -> Contract:
+    """The contract of a loaded ``model``; see :func:`cxredge.contract.parse_contract`."""
+    text = session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
+    try:
+        return parse_contract(text, with_processing=with_processing)
+    except ModelError as error:
+        raise ModelError(f"{model}: {error}") from error
 
 
 def read_model_file(model: Path) -> bytes:

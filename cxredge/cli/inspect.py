@@ -69,7 +69,7 @@ def inspect_model(file: Path) -> dict[str, Any]:
     from cxredge.engine.inspection import engines_of
     from cxredge.engine.order import model_contract
 
-    contract = model_contract(file)
+    contract = model_contract(file, with_processing=True)
     print_rows(str(file), contract_rows(contract))
     layers = read_layers(file)
     engines = engines_of(file)
@@ -93,6 +93,7 @@ def contract_rows(contract: Contract) -> dict[str, object]:
         "commit": contract.provenance.get("commit") or "not said",
         "measured": ", ".join(measured_sets(contract)) or "nothing",
         "calibration": "yes" if contract.calibration else "none",
+        "processing": "inside" if contract.processing else "outside",
     }
 
 

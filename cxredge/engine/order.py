@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.backends import Backend
-from cxredge.backends.onnxruntime import OnnxRuntimeBackend
+from cxredge.backends.onnxruntime import OnnxRuntimeBackend, open_session, require_signature, session_contract
 from cxredge.contract import Contract
 from cxredge.engine.builder import BuildSettings, build_plan
 from cxredge.engine.cache import Engine, EngineKey, cache_folder, cached_engine, make_engine
@@ -185,14 +185,16 @@ def proved(
     return parity
 
 
-def model_contract(model: Path) -> Contract:
-    """The contract of a model file, read through ONNX Runtime.
+def model_contract(model: Path, *, with_processing: bool = False) -> Contract:
+    """The contract of a model file, read through ONNX Runtime; see :func:`cxredge.contract.parse_contract`.
 
     Raises:
         ModelError: no such file, or no valid contract in it.
     """
     if not model.is_file():
         raise ModelError(f"{model}: there is no such model file")
-    backend = OnnxRuntimeBackend(model, threads=1)
-    backend.close()
-    return backend.contract
+    session = open_session(model, threads=1)
+    contract = session_contract(session, model, with_processing=with_processing)
+    if contract.processing is None:
+        require_signature(session, contract.input_size, model)
+    return contract

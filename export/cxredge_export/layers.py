@@ -46,7 +46,7 @@ def read_layers(path: Path) -> tuple[LayerPrecision, ...]:
     Raises:
         ModelError: missing, not an ONNX model, or without a valid contract.
     """
-    return tuple(layer_precisions(read_model(path)[0]))
+    return tuple(layer_precisions(read_model(path, with_processing=True)[0]))
 
 
 def layer_precisions(model: onnx.ModelProto) -> Iterator[LayerPrecision]:

@@ -85,6 +85,7 @@ def test_only_what_has_no_default_must_be_there(contract: Contract) -> None:
         ("input_statistics", [1]),
         ("flag_thresholds", "high"),
         ("calibration", 3),
+        ("processing", True),
     ],
 )
 def test_a_bad_field_is_refused_by_its_name(field: str, value: object, contract: Contract) -> None:
@@ -100,6 +101,13 @@ def test_every_field_has_a_bad_value_in_the_test_above() -> None:
 def test_an_unknown_field_is_refused_with_a_reason(contract: Contract) -> None:
     with pytest.raises(ModelError, match=r"unknown field 'colour'.*newer"):
         parse_contract(changed(contract, colour="blue"))
+
+
+def test_a_model_with_its_processing_inside_is_no_model_for_a_backend(contract: Contract) -> None:
+    text = changed(contract, processing={"image": "raw"})
+    with pytest.raises(ModelError, match="processing inside"):
+        parse_contract(text)
+    assert parse_contract(text, with_processing=True).processing == {"image": "raw"}
 
 
 def test_no_contract_names_the_remedy() -> None:
