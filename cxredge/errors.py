@@ -9,6 +9,11 @@ from __future__ import annotations
 import os
 
 
+def printable(text: str) -> str:
+    """``text`` with control characters as escapes: no file's name or content may command a terminal or break a line."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
 class CxredgeError(Exception):
     """Base of all errors that cxredge raises on purpose."""
 
@@ -17,13 +22,13 @@ class InputError(CxredgeError):
     """A radiograph cannot be read, or is not something that can be segmented.
 
     Args:
-        reason: what is wrong, without the file's name.
+        reason: what is wrong, without the file's name; kept in printable characters.
         path: the file, where there is one.
     """
 
     def __init__(self, reason: str, path: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(reason if path is None else f"{os.fspath(path)}: {reason}")
-        self.reason = reason
+        self.reason = printable(reason)
+        super().__init__(self.reason if path is None else f"{printable(os.fsdecode(path))}: {self.reason}")
         self.path = path
 
 

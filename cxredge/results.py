@@ -25,6 +25,7 @@ from PIL import Image
 
 from cxredge.errors import CxredgeError, InputError, OutputError
 from cxredge.open_cv import cv2
+from cxredge.output_names import require_inside
 from cxredge.preprocessing import grey_levels
 from cxredge.radiograph import Radiograph
 from cxredge.segmenter import Segmentation
@@ -253,7 +254,7 @@ def clear_existing(folder: Path, targets: Iterable[Target]) -> None:
     """
     for target in targets:
         for path in (target.mask, target.overlay):
-            remove_file(folder / path)
+            remove_file(require_inside(folder, path))
 
 
 def refuse_existing(folder: Path, targets: Iterable[Target]) -> None:

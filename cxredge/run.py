@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from cxredge.errors import CxredgeError, InputError, OutputError
+from cxredge.identity import read_identity
 from cxredge.journal import Entry, Journal, still_holds
+from cxredge.output_names import require_inside
 from cxredge.proof import Proof, Signature, file_proof, full_path
 from cxredge.reader_process import Reader
 from cxredge.results import Target, clear_existing, record, remove_file
@@ -107,7 +109,7 @@ def entries_left_over(targets: tuple[Target, ...], journal: Journal) -> tuple[st
 def remove_files(folder: Path, entry: Entry) -> None:
     """Remove the files of an entry whose input is done again."""
     for name in entry.files:
-        remove_file(folder / name)
+        remove_file(require_inside(folder, name))
 
 
 def results_in_order(plan: Plan, journal: Journal, entries: Iterator[Entry]) -> Iterator[tuple[dict[str, Any], bool]]:
@@ -156,10 +158,12 @@ def segment_targets(
     *,
     batch_size: int = 1,
     workers: int | None = None,
+    keep_identity: bool = False,
 ) -> Generator[Entry, None, None]:
     """Segment ``targets`` and write their files; yields what goes into the journal, in order.
 
-    When it is closed early, files of targets that were not yielded are removed.
+    When it is closed early, files of targets that were not yielded are removed. With ``keep_identity`` a record
+    says whose radiograph it is.
 
     Raises:
         OutputError: a result cannot be written; the run stops there.
@@ -188,8 +192,11 @@ def segment_targets(
         with room_in_memory():
             segmentation = segmenter.finish(prepared, inferred)
             started = time.perf_counter()
+            require_inside(output, target.stem)
             outputs = write(output, target, segmentation)
             line = record(target, segmentation, 1e3 * (time.perf_counter() - started), outputs)
+            if keep_identity:
+                line |= read_identity(target.source)
             return line, proofs(output, outputs)
 
     outcomes = segmenter.process(begun(), prepare, finish, batch_size=batch_size, workers=workers, cost=weigh)

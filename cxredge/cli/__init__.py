@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from cxredge import __version__
-from cxredge.errors import CxredgeError
+from cxredge.errors import CxredgeError, printable
 
 NOTHING_DONE = 1
 SOME_FAILED = 3
@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except CxredgeError as error:
-            click.echo(f"cxredge: {error}", err=True)
+            click.echo("\n".join(map(printable, f"cxredge: {error}".split("\n"))), err=True)
             ctx.exit(NOTHING_DONE)
 
 

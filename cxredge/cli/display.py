@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from cxredge.errors import printable
 from cxredge.logs import log_event, log_image
 
 Line: TypeAlias = "tuple[int, dict[str, Any]]"
@@ -119,10 +120,10 @@ def with_bar(lines: Iterator[Line], total: int, console: Any) -> Iterator[Line]:
 def describe(record: dict[str, Any]) -> str:
     """One line of text for one line of ``results.jsonl``."""
     if record["status"] == "failed":
-        return f"failed   {record['input']}: {record['error']}"
+        return printable(f"failed   {record['input']}: {record['error']}")
     spent = sum(record["milliseconds"].values())
     lungs = f"lungs {record['lung_area_fraction']:.1%} of the image"
-    text = f"{record['status']:8} {record['input']}: {lungs}, {spent:.0f} ms"
+    text = printable(f"{record['status']:8} {record['input']}: {lungs}, {spent:.0f} ms")
     return f"{text} [{', '.join(record['flags'])}]" if record["flags"] else text
 
 

@@ -37,6 +37,7 @@ class RunOptions:
     workers: int | None
     no_build: bool
     no_overlay: bool
+    keep_identity: bool
     timeout: float | None
     log_format: LogFormat | None
     log_level: str | None
@@ -66,6 +67,11 @@ def run_options(timeout: float | None) -> Callable[[Function], Function]:
             "--no-build", is_flag=True, help="With --backend tensorrt: never build an engine, use what there is."
         ),
         click.option("--no-overlay", is_flag=True, help="Write no pictures with contours."),
+        click.option(
+            "--keep-identity",
+            is_flag=True,
+            help="Put Patient ID and Accession Number of DICOM files into the results. [default: nothing of a patient]",
+        ),
         click.option(
             "--timeout",
             type=click.FloatRange(0.1),
@@ -121,6 +127,7 @@ class Session:
                 self.write,
                 batch_size=self.options.batch_size,
                 workers=self.options.workers,
+                keep_identity=self.options.keep_identity,
             )
         )
 
@@ -160,7 +167,7 @@ def open_session(
             version=__version__,
             model=model_digest(options.model or bundled_model()),
             backend=segmenter.backend,
-            formats=("mask",) if options.no_overlay else ("mask", "overlay"),
+            formats=formats_of(options),
             inputs=tuple(map(full_path, inputs)),
         )
         with (
@@ -169,6 +176,12 @@ def open_session(
             Interruption(STOPPED) as interruption,
         ):
             yield Session(segmenter, journal, reader, write, options, interruption)
+
+
+def formats_of(options: RunOptions) -> tuple[str, ...]:
+    """What a run writes, so that results of different kinds are not mixed."""
+    overlay = () if options.no_overlay else ("overlay",)
+    return ("mask", *overlay, *(("identity",) if options.keep_identity else ()))
 
 
 @contextmanager

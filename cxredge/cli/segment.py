@@ -16,7 +16,7 @@ import click
 from cxredge.cli import NOTHING_DONE, SOME_FAILED, STOPPED
 from cxredge.cli.display import Line, print_summary, shown
 from cxredge.cli.run_options import RunOptions, Session, open_session, options_from, run_options
-from cxredge.errors import InputError, OutputError
+from cxredge.errors import InputError, OutputError, printable
 from cxredge.logs import log_event
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ def command(
     if overwrite and resume:
         raise click.UsageError("--overwrite begins anew and --resume goes on: pass one of them")
     found = find_radiographs(inputs, output)
+    if found.outside:
+        click.echo(
+            f"cxredge: {len(found.outside)} links that lead out of their folders are passed over, the first is "
+            f"{printable(str(found.outside[0]))}; name the files that they lead to",
+            err=True,
+        )
     if not found.targets:
         raise InputError(f"no radiographs among the inputs ({found.skipped} other files)")
     resume = resume and journal_of(output).exists()
