@@ -40,6 +40,8 @@ SAFE_PLUGINS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")
 is left with what nothing else decodes: lossless JPEG, and JPEG of 12 bits."""
 PILLOW_BITS = 8
 """Most bits of a JPEG that Pillow decodes."""
+END_OF_IMAGE, SEARCHED_FOR_END = b"\xff\xd9", 32
+"""Marker EOI of JPEG and JPEG-LS, and the last bytes of the pixel data in which it stands."""
 HAVE_FRAME_HEADERS = frozenset(JPEGTransferSyntaxes + JPEGLSTransferSyntaxes + JPEG2000TransferSyntaxes)
 FEWEST_BITS = 8
 """Bits stored of a radiograph; a picture of one bit is a mask or a drawing."""
@@ -121,6 +123,8 @@ def require_length(dataset: Dataset, rows: int, columns: int, allocated: int) ->
         frame = frame_header(dataset.PixelData)
         if frame is None and syntax in HAVE_FRAME_HEADERS:
             raise InputError(f"is damaged: its compressed image ({syntax.name}) has no valid header")
+        if syntax in JPEGLSTransferSyntaxes and END_OF_IMAGE not in dataset.PixelData[-SEARCHED_FOR_END:]:
+            raise InputError("is damaged: its compressed image is cut off")  # CharLS would search for seconds
         if frame is not None and (frame.height, frame.width, frame.samples) != (rows, columns, samples):
             raise InputError(
                 f"is damaged: header says {columns}x{rows} pixels of {samples} samples, "
@@ -150,7 +154,7 @@ def transfer_syntax(dataset: Dataset) -> UID:
     if not syntax:
         raise InputError("pixels cannot be decoded (unknown transfer syntax): the file names none")
     if syntax.is_private or not syntax.is_transfer_syntax:
-        raise InputError(f"pixels cannot be decoded (unknown transfer syntax {syntax}); export it in a standard one")
+        raise InputError(f"pixels cannot be decoded (unknown transfer syntax {syntax}); export it in another one")
     return syntax
 
 

@@ -6,15 +6,23 @@ the index, links followed.
 
 from __future__ import annotations
 
+from io import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 
 from cxredge.dicom_file import KnownLength, one_line
 from cxredge.errors import CxredgeError, InputError
 from cxredge.limits import LARGEST_MANIFEST, LimitError, require_file_size
 
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+SEQUENCE_DELIMITERS = (b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")
+"""(FFFE,E0DD), which ends a sequence of undefined length, in either byte order (PS3.5, 7.5)."""
+TAIL_LENGTH = 64
 IMAGE = "IMAGE"
 """Directory Record Type of an image; others are patients, studies, reports, presentation states."""
 
@@ -27,21 +35,42 @@ def listed_images(index: Path) -> list[Path]:
     """
     try:
         require_file_size(index, LARGEST_MANIFEST)
-        with KnownLength(index) as file:
-            records = dcmread(file).get("DirectoryRecordSequence") or ()
-            images = [
-                record.get("ReferencedFileID") for record in records if record.get("DirectoryRecordType") == IMAGE
-            ]
+        images = image_references(index)
+        return list(dict.fromkeys(located(index.parent, components(image)) for image in images))
+    except (CxredgeError, LimitError) as error:
+        raise InputError(str(error), index) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", index) from error
-    except LimitError as error:
-        raise InputError(str(error), index) from error
     except Exception as error:  # pydicom raises many types on damaged files
         raise InputError(f"is a damaged DICOMDIR: {one_line(error)}", index) from error
-    try:
-        return list(dict.fromkeys(located(index.parent, components(image)) for image in images if image))
-    except CxredgeError as error:
-        raise InputError(str(error), index) from error
+
+
+def image_references(index: Path) -> list[Any]:
+    """Referenced File IDs of the images in a DICOMDIR."""
+    with KnownLength(index) as file:
+        dataset = dcmread(file)
+        file.seek(max(0, file.seek(0, SEEK_END) - TAIL_LENGTH))
+        require_whole(dataset, file.read())
+    records = dataset["DirectoryRecordSequence"].value or ()
+    images = [record.get("ReferencedFileID") for record in records if record.get("DirectoryRecordType") == IMAGE]
+    return [image for image in images if image]
+
+
+def require_whole(dataset: Dataset, tail: bytes) -> None:
+    """Raise :class:`InputError` where the directory is missing, or has no end: pydicom reads what there is.
+
+    Args:
+        dataset: what was read.
+        tail: the last bytes of the file, which close a directory of undefined length.
+    """
+    element = dataset.get_item("DirectoryRecordSequence")
+    whole = element is not None and (
+        len(element.value or b"") >= element.length
+        if isinstance(element, RawDataElement)
+        else any(delimiter in tail for delimiter in SEQUENCE_DELIMITERS)
+    )
+    if not whole:
+        raise InputError("is a damaged DICOMDIR: it is cut off, or has no directory")
 
 
 def components(file_id: Any) -> list[str]:
