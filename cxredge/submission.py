@@ -6,12 +6,14 @@ on drawing. At most :data:`WAITING` wait at once; the thread starts with the fir
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Generic, TypeVar
 
+from cxredge.backends.lane_pool import require_own_process
 from cxredge.errors import BackendError, BusyError
 
 Item = TypeVar("Item")
@@ -31,6 +33,7 @@ class Submissions(Generic[Item, Result]):
     def __init__(self, most: int = WAITING) -> None:
         self._most, self._open, self._closed = most, 0, False
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._worker: int | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="cxredge-submit")
 
@@ -39,8 +42,9 @@ class Submissions(Generic[Item, Result]):
 
         Raises:
             BusyError: too many wait.
-            BackendError: closed.
+            BackendError: closed, or in a child process that was forked.
         """
+        require_own_process(self._process, "segmenter")
         ticket = [item]
         with self._lock:
             if self._closed:
@@ -65,7 +69,12 @@ class Submissions(Generic[Item, Result]):
             self._open -= 1
 
     def close(self) -> None:
-        """Cancel what waits, wait for what runs (not where that is the caller itself), and end the thread."""
+        """Cancel what waits, wait for what runs (not where that is the caller itself), and end the thread.
+
+        After ``fork()`` all of that is the parent's, and the child does nothing.
+        """
+        if os.getpid() != self._process:
+            return
         with self._lock:
             self._closed = True
         in_callback = threading.get_ident() == self._worker

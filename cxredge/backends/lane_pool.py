@@ -6,6 +6,7 @@ Backends keep what runs a batch in one, so that memory does not grow with the nu
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,13 +30,14 @@ class LanePool(Generic[Lane]):
         self._lanes, self._idle, self._patience, self._owner = list(lanes), list(lanes), patience, owner
         self._closed = False
         self._changed = threading.Condition()
+        self._process = os.getpid()
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:
         """Have a lane to oneself.
 
         Raises:
-            BackendError: the pool is closed, or all lanes stay busy.
+            BackendError: the pool is closed, it is another process's, or all lanes stay busy.
         """
         lane = self._take()
         try:
@@ -49,6 +51,7 @@ class LanePool(Generic[Lane]):
                     self._changed.notify()
 
     def _take(self) -> Lane:
+        require_own_process(self._process, self._owner)
         with self._changed:
             found = self._changed.wait_for(lambda: self._closed or self._idle, self._patience)
             if self._closed:
@@ -61,10 +64,24 @@ class LanePool(Generic[Lane]):
             return self._idle.pop()
 
     def close(self) -> list[Lane]:
-        """Refuse whoever still waits, wait for what runs, and give all lanes; none when it was closed already."""
+        """Refuse whoever still waits, wait for what runs, and give all lanes; none when it was closed already.
+
+        After ``fork()`` the lanes are the parent's: the child gets none and waits for none.
+        """
+        if os.getpid() != self._process:
+            return []
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: len(self._idle) == len(self._lanes))
             lanes, self._lanes, self._idle = self._lanes, [], []
             return lanes
+
+
+def require_own_process(process: int, owner: str) -> None:
+    """Raise :class:`BackendError` in a child that was forked: threads and locks of the parent are not there."""
+    if os.getpid() != process:
+        raise BackendError(
+            f"the {owner} was loaded in another process, and a model does not survive fork(): "
+            "load it in this process, or start processes with 'spawn'"
+        )

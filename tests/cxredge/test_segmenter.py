@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import tracemalloc
@@ -330,6 +331,26 @@ def test_closing_in_the_middle_of_a_stream_is_told_for_what_is_left(model_file: 
     with pytest.raises(BackendError, match="closed"):
         list(stream)
     assert not [t for t in threading.enumerate() if t.name.startswith("cxredge-")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_told_to_load_its_own(model_file: Path) -> None:
+    with Segmenter.load(model_file, threads=2) as segmenter:
+        assert segmenter.submit(squares(2)).result(10).flags == ()
+        with segmenter._calls.lane():  # a call that is under way in the parent never ends in the child
+            child = os.fork()
+            if child == 0:
+                told = 0
+                for use in (segmenter, segmenter.submit, lambda source: next(iter(segmenter.stream([source])))):
+                    try:
+                        use(squares(2))
+                    except BackendError as error:
+                        told += "another process" in str(error)
+                segmenter.close()
+                os._exit(told)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert segmenter(squares(2)).flags == ()
 
 
 def test_not_more_calls_run_at_once_than_keep_the_machine_busy(model_file: Path, chest: np.ndarray) -> None:
