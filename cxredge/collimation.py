@@ -76,11 +76,12 @@ class Coverage:
 
     Attributes:
         valid: ``(H, W)`` pixels that are image; ``None``: all.
-        shuttered: ``(H, W)`` pixels that the sender wants covered; ``None``: none.
+        beyond: ``(H, W)`` pixels behind the shutter, the collimator or in a border; ``None``: none. Padding, which may
+            have a value that other pixels have too, is not among them.
     """
 
     valid: Region | None = None
-    shuttered: Region | None = None
+    beyond: Region | None = None
 
 
 def coverage(stored: NDArray[Any], dataset: Dataset) -> Coverage:
@@ -90,18 +91,19 @@ def coverage(stored: NDArray[Any], dataset: Dataset) -> Coverage:
         stored: ``(H, W)`` stored values, before any lookup table.
         dataset: the header.
     """
-    valid, shuttered = None, None
-    padded = padding(stored, dataset)
-    if padded is not None:
-        valid = narrowed(valid, ~padded)
-    open_shutter = opening(stored.shape, dataset, SHUTTER)
-    if open_shutter is not None and open_shutter.mean() >= LEAST_LEFT:
-        valid, shuttered = narrowed(valid, inner(open_shutter)), ~open_shutter
+    inside: Region | None = None
+    shutter = opening(stored.shape, dataset, SHUTTER)
+    if shutter is not None:
+        inside = narrowed(inside, inner(shutter))
     beam = opening(stored.shape, dataset, COLLIMATOR)
     if beam is not None and is_shadow(stored, beam):
-        valid = narrowed(valid, inner(beam))
+        inside = narrowed(inside, inner(beam))
     framed = within_border(stored)
-    return Coverage(valid if framed is None else narrowed(valid, framed), shuttered)
+    if framed is not None:
+        inside = narrowed(inside, framed)
+    padded = padding(stored, dataset)
+    valid = inside if padded is None else narrowed(inside, ~padded)
+    return Coverage(valid, None if inside is None else ~inside)
 
 
 def narrowed(valid: Region | None, region: Region) -> Region | None:

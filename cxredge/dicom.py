@@ -63,7 +63,7 @@ def _radiograph(dataset: Dataset) -> Radiograph:
     limits = value_range(grey, covered.valid)
     spacing = pixel_spacing(dataset)
     return Radiograph(
-        shuttered(grey, covered, limits),
+        covered_pixels(grey, covered, limits),
         grey.polarity,
         spacing.millimetres,
         str(dataset.get("SOPInstanceUID") or "") or None,
@@ -74,9 +74,13 @@ def _radiograph(dataset: Dataset) -> Radiograph:
     )
 
 
-def shuttered(grey: Greyscale, covered: Coverage, limits: tuple[float, float] | None) -> NDArray[Any]:
-    """The pixels with what lies behind the shutter painted black, as a viewer shows it (PS3.3, C.7.6.11)."""
-    if covered.shuttered is None or limits is None:
+def covered_pixels(grey: Greyscale, covered: Coverage, limits: tuple[float, float] | None) -> NDArray[Any]:
+    """The pixels with what lies beyond the shutter, the collimator or a border painted black.
+
+    So a viewer shows a shutter (PS3.3, C.7.6.11), and so the network expects the surroundings: with a white border on
+    a tenth of each side Dice is .829 on NLM, with a black one .918.
+    """
+    if covered.beyond is None or limits is None:
         return grey.pixels
     black = limits[0] if grey.polarity == "MONOCHROME2" else limits[1]
-    return np.where(covered.shuttered, grey.pixels.dtype.type(black), grey.pixels)
+    return np.where(covered.beyond, grey.pixels.dtype.type(black), grey.pixels)

@@ -61,12 +61,23 @@ def test_the_value_of_a_border_does_not_matter_to_the_mask_within(
         np.testing.assert_array_equal(mask, masks[0])
 
 
-def test_behind_a_shutter_it_is_black_in_either_polarity(low: np.ndarray, make_dicom: Any) -> None:
-    white = make_dicom(bordered(low, 4095), 12, **SHUTTER)
-    black = make_dicom(4095 - bordered(low, 4095), 12, PhotometricInterpretation="MONOCHROME1", **SHUTTER)
+@pytest.mark.parametrize("attributes", [{}, SHUTTER, COLLIMATOR], ids=["constant", "shutter", "collimator"])
+def test_beyond_a_border_it_is_black_in_either_polarity(
+    attributes: dict[str, Any], low: np.ndarray, make_dicom: Any
+) -> None:
+    white = make_dicom(bordered(low, 4095), 12, **attributes)
+    black = make_dicom(4095 - bordered(low, 4095), 12, PhotometricInterpretation="MONOCHROME1", **attributes)
     shown = network_input(radiograph_from_dataset(white), 64)
     assert (shown[:6] == -1).all()
     np.testing.assert_array_equal(network_input(radiograph_from_dataset(black), 64), shown)
+
+
+def test_padding_in_the_middle_is_not_painted(low: np.ndarray, make_dicom: Any) -> None:
+    pixels = low.copy()
+    pixels[90:110, 70:90] = 4095
+    read = radiograph_from_dataset(make_dicom(pixels, 12, PixelPaddingValue=4095))
+    np.testing.assert_array_equal(read.pixels, pixels)
+    assert read.value_range == limits(pixels[pixels < 4095])
 
 
 def test_a_round_and_a_polygonal_shutter(low: np.ndarray, make_dicom: Any) -> None:
