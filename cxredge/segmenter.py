@@ -21,6 +21,7 @@ from cxredge.backends.lane_pool import LanePool
 from cxredge.bundle import bundled_model
 from cxredge.contract import Contract
 from cxredge.errors import CxredgeError, InputError
+from cxredge.open_streams import OpenStreams
 from cxredge.pipeline import available_cores, run_pipeline
 from cxredge.postprocessing import clean_logits, component_count, scale_mask
 from cxredge.preprocessing import network_input
@@ -101,6 +102,7 @@ class Segmenter:
         self._backend = backend
         self._calls = LanePool([None] * (available_cores() + backend.lanes), owner="segmenter")
         self._submissions: Submissions[Source, Segmentation] = Submissions()
+        self._streams = OpenStreams()
 
     @classmethod
     def load(
@@ -253,7 +255,7 @@ class Segmenter:
         workers = available_cores() if workers is None else workers
         if batch_size < 1 or workers < 1:
             raise ValueError("batch_size and workers must be at least 1")
-        return run_pipeline(
+        outcomes = run_pipeline(
             items,
             prepare,
             self.infer,
@@ -264,6 +266,7 @@ class Segmenter:
             cost=cost,
             budget=pixel_budget(),
         )
+        return self._streams.watched(outcomes)
 
     def prepare(self, source: Source) -> Prepared:
         """Stage one: read a source and make its network input."""
@@ -297,9 +300,10 @@ class Segmenter:
         """Free the model and end every thread; using the segmenter afterwards is an error, closing it again is not.
 
         Calls and inferences that run are waited for, those that wait are refused, submissions that wait are
-        cancelled. A stream that somebody is in the middle of gives the error for what is left.
+        cancelled. Streams end, and give the error to whoever asks them for more.
         """
         self._submissions.close()
+        self._streams.close()
         self._calls.close()
         self._backend.close()
 

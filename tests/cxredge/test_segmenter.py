@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -323,13 +324,43 @@ def test_closing_while_threads_call_lets_calls_finish_or_tells_them(model_file: 
     assert outcomes.count("the segmenter is closed") == 16
 
 
-def test_closing_in_the_middle_of_a_stream_is_told_for_what_is_left(model_file: Path) -> None:
+@pytest.mark.parametrize("return_errors", [False, True])
+def test_closing_ends_a_stream_that_somebody_is_in_the_middle_of(model_file: Path, return_errors: bool) -> None:
     segmenter = Segmenter.load(model_file, threads=1)
-    stream = segmenter.stream((squares(2) for _ in range(1000)), workers=2)
-    next(stream)
+    stream = segmenter.stream((squares(2) for _ in range(1000)), workers=2, return_errors=return_errors)
+    finished = segmenter.stream([squares(1)])
+    assert (len(list(finished)), next(stream).flags) == (1, ())
     segmenter.close()
-    with pytest.raises(BackendError, match="closed"):
+    assert not [t for t in threading.enumerate() if t.name.startswith("cxredge-")]
+    with pytest.raises(BackendError, match="the segmenter is closed"):
         list(stream)
+    assert list(finished) == []
+
+
+def test_closing_ends_streams_that_threads_wait_for(model_file: Path) -> None:
+    segmenter = Segmenter.load(model_file, threads=1)
+    told: list[str] = []
+    started = threading.Barrier(9)
+
+    def work() -> None:
+        started.wait()
+        try:
+            for _ in segmenter.stream(itertools.repeat(squares(2)), workers=1):
+                pass
+        except BackendError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    time.sleep(0.1)
+    segmenter.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(told) == 8
+    assert all("is closed" in one for one in told)
     assert not [t for t in threading.enumerate() if t.name.startswith("cxredge-")]
 
 
