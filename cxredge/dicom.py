@@ -8,6 +8,7 @@ applies tables and windows, :mod:`~cxredge.dicom_spacing` and :mod:`~cxredge.dic
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,5 +83,5 @@ def covered_pixels(grey: Greyscale, covered: Coverage, limits: tuple[float, floa
     """
     if covered.beyond is None or limits is None:
         return grey.pixels
-    black = limits[0] if grey.polarity == "MONOCHROME2" else limits[1]
+    black = math.floor(limits[0]) if grey.polarity == "MONOCHROME2" else math.ceil(limits[1])
     return np.where(covered.beyond, grey.pixels.dtype.type(black), grey.pixels)

@@ -87,7 +87,7 @@ def require_one_image(dataset: Dataset) -> None:
         if kind:
             raise InputError(f"holds {kind} pixels (a parametric map), a radiograph has integers")
         raise InputError("holds no image (no Pixel Data), or is cut off before it")
-    frames = header_number(dataset, "NumberOfFrames", 1)
+    frames = header_number(dataset, "NumberOfFrames", 1) or 1  # as pydicom takes a number of 0
     if frames != 1:
         raise InputError(f"holds {frames} frames, a radiograph has one; extract the frame that is meant")
     rows, columns = header_number(dataset, "Rows", 0), header_number(dataset, "Columns", 0)

@@ -23,6 +23,7 @@ from pydicom.uid import (
 )
 
 from cxredge import Radiograph, Segmenter, read_radiograph
+from cxredge.dicom import radiograph_from_dataset
 from cxredge.errors import InputError
 from cxredge.preprocessing import network_input
 
@@ -223,15 +224,54 @@ def test_a_compressed_file_without_meta_information_is_refused(
         read_radiograph(tmp_path / "IM1")
 
 
-# What is missing is named
+# What cannot be read says why
+
+
+def test_a_high_bit_that_the_pixels_contradict_is_not_believed(picture: np.ndarray, make_dicom: Make) -> None:
+    pixels = picture.astype(np.uint16) * 15
+    read = radiograph_from_dataset(make_dicom(pixels, 12, HighBit=15))
+    np.testing.assert_array_equal(read.pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "3 samples a pixel|cannot be decoded|need"),
+        ({"PhotometricInterpretation": "HSV"}, "photometric interpretation HSV"),
+        ({"PhotometricInterpretation": None}, "no photometric interpretation"),
+        ({"PhotometricInterpretation": "YBR_PARTIAL_420"}, "YBR_PARTIAL_420"),
+        ({"BitsStored": 4}, "4 of 8 bits"),
+        ({"BitsStored": 12}, "12 of 8 bits"),
+        ({"NumberOfFrames": -3}, "holds -3 frames"),
+        ({"Rows": 0}, "size of 80x0"),
+    ],
+)
+def test_an_image_that_makes_no_sense_is_refused_with_the_reason(
+    attributes: dict[str, Any], reason: str, picture: np.ndarray, make_dicom: Make
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        radiograph_from_dataset(make_dicom(picture, **attributes))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_more_pixel_data_than_one_image_is_refused(picture: np.ndarray, make_dicom: Make) -> None:
+    with pytest.raises(InputError, match="one image has 7680"):
+        radiograph_from_dataset(make_dicom(picture, PixelData=picture.tobytes() * 2))
+    padded = make_dicom(picture, PixelData=picture.tobytes() + bytes(64))
+    np.testing.assert_array_equal(radiograph_from_dataset(padded).pixels, picture)
+
+
+def test_floating_pixels_are_refused_for_what_they_are(picture: np.ndarray, make_dicom: Make) -> None:
+    dataset = make_dicom(picture, FloatPixelData=picture.astype(np.float32).tobytes())
+    del dataset.PixelData
+    with pytest.raises(InputError, match="parametric map"):
+        radiograph_from_dataset(dataset)
 
 
 def test_a_plugin_that_is_missing_is_named(
     picture: np.ndarray, make_dicom: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pydicom.pixels import get_decoder
-
-    from cxredge.dicom import radiograph_from_dataset
 
     dataset = plain(picture, make_dicom)
     dataset.compress(JPEG2000Lossless)
@@ -252,8 +292,6 @@ def test_jpeg_of_twelve_bits_names_the_plugin_that_it_needs() -> None:
 
 
 def test_a_syntax_that_pydicom_does_not_know_is_named(picture: np.ndarray, make_dicom: Make) -> None:
-    from cxredge.dicom import radiograph_from_dataset
-
     dataset = plain(picture, make_dicom)
     dataset.compress(RLELossless)
     for uid, name in (("1.2.840.10008.1.2.4.110", r"4\.110"), ("1.2.840.113619.5.2", "1.2.840.113619.5.2")):

@@ -227,3 +227,37 @@ def test_grey_levels_follow_what_is_shown(phantom: np.ndarray) -> None:
 
 def test_grey_levels_of_a_constant_image_are_black() -> None:
     assert not grey_levels(Radiograph(np.full((64, 64), 9, np.uint8)), (64, 64), 255).any()
+
+
+# Values that count
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("limits", [(20, 180), (20.5, 179.25), (0, 255), (-300, 500)])
+def test_values_beyond_the_range_are_clipped_to_black_and_white(limits: tuple[float, float], dtype: Any) -> None:
+    pixels = np.tile(np.arange(256), (64, 1)).astype(dtype)
+    clipped = np.clip(np.tile(np.arange(256.0), (64, 1)), *limits)
+    expected = 2 * (clipped - limits[0]) / (limits[1] - limits[0]) - 1
+    for polarity, sign in (("MONOCHROME2", 1), ("MONOCHROME1", -1)):
+        result = network_input(Radiograph(pixels, polarity, value_range=limits), 256)
+        np.testing.assert_allclose(result[100], sign * expected[0], atol=1e-5)
+    shown = grey_levels(Radiograph(pixels, value_range=limits), (256, 64), 254)
+    np.testing.assert_allclose(shown[0], np.rint((expected[0] + 1) * 127), atol=1)
+
+
+def test_a_range_that_is_the_pixels_own_changes_nothing(phantom: np.ndarray) -> None:
+    limits = (float(phantom.min()), float(phantom.max()))
+    for polarity in ("MONOCHROME1", "MONOCHROME2"):
+        with_range = network_input(Radiograph(phantom, polarity, value_range=limits), 64)
+        np.testing.assert_array_equal(with_range, network_input(Radiograph(phantom, polarity), 64))
+
+
+def test_a_range_of_one_value_is_refused(phantom: np.ndarray) -> None:
+    with pytest.raises(InputError, match="all pixels are equal"):
+        network_input(Radiograph(phantom, value_range=(7, 7)), 64)
+
+
+@pytest.mark.parametrize("limit", [np.nan, np.inf])
+def test_a_range_that_is_not_finite_is_refused(limit: float, phantom: np.ndarray) -> None:
+    with pytest.raises(InputError, match="not finite"):
+        Radiograph(phantom, value_range=(0, limit))
