@@ -12,6 +12,8 @@ from dataclasses import dataclass
 START_OF_IMAGE = b"\xff\xd8"
 START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 """SOC and SIZ of JPEG 2000 (ISO/IEC 15444-1, A.4 and A.5), high-throughput or not."""
+JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
+"""Start of a JP2 file, in whose boxes some put the codestream (ISO/IEC 15444-1, I.5.1)."""
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15, without DHT, JPG and DAC (ISO/IEC 10918-1, table B.1)."""
 HUFFMAN_FRAMES = frozenset(range(0xC0, 0xC8))
@@ -42,8 +44,10 @@ def frame_header(pixel_data: bytes) -> FrameHeader | None:
     head = first_fragment(pixel_data)
     if head.startswith(START_OF_IMAGE):
         return jpeg_header(head)
-    codestream = head.find(START_OF_CODESTREAM)  # at the start, or in the boxes of a JP2 file
-    return jpeg2000_header(head, codestream) if codestream >= 0 else None
+    if head.startswith((START_OF_CODESTREAM, JP2_SIGNATURE)):
+        codestream = head.find(START_OF_CODESTREAM)
+        return jpeg2000_header(head, codestream) if codestream >= 0 else None
+    return None
 
 
 def first_fragment(pixel_data: bytes) -> bytes:

@@ -48,6 +48,19 @@ def test_run_length_coding_has_no_header(make_dicom: Any) -> None:
     assert frame_header(dataset.PixelData) is None
 
 
+def test_markers_within_other_data_are_no_headers() -> None:
+    for inside in (b"\xff\x4f\xff\x51", b"\xff\xd8\xff\xc0"):
+        assert frame_header(encapsulate([b"\1\0\0\0" + inside + bytes(100)])) is None
+
+
+def test_a_codestream_in_the_boxes_of_a_jp2_file(make_dicom: Any) -> None:
+    dataset = make_dicom(PIXELS, 12)
+    dataset.compress(JPEG2000Lossless)
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    boxes = b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60)
+    assert frame_header(encapsulate([boxes + frame])) == FrameHeader(64, 48, 1, 12)
+
+
 def test_a_jpeg_without_its_tables_or_with_broken_segments_has_none() -> None:
     content = jpeg((PIXELS % 256).astype(np.uint8))
     tables = content.index(b"\xff\xc4")
