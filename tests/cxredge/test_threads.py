@@ -92,7 +92,7 @@ def share(segmenter: Segmenter, made: Make, count: int, single: int, record: Cal
     record("streams", [round(rate, 1) for rate in streams])
     record("threads", [round(rate, 1) for rate in calls])
     record("MiB", [size >> 20 for size in sizes])
-    return float(np.median(calls) / np.median(streams))
+    return float(np.median(np.divide(calls, streams)))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the process's size as Linux gives it")
