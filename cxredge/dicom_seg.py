@@ -1,6 +1,7 @@
 """``NAME.seg.dcm``: the lungs as a DICOM segmentation (PS3.3, A.51), with a segment for each lung.
 
-Made by highdicom. The source is referenced; there is no frame of reference, since a projection has none.
+Made by highdicom. The source is referenced, pixel by pixel; there is no frame of reference, since a projection has
+none, and no spacing, which would need a slice thickness: both are the source's.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from highdicom import AlgorithmIdentificationSequence, PixelMeasuresSequence
+from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription, SegmentsOverlapValues
 from highdicom.seg import Segmentation as SegmentationObject
@@ -62,7 +63,6 @@ def segmentation_object(
     """Highdicom's object, which does not know the patient yet."""
     radiograph, mask = segmentation.radiograph, segmentation.mask
     named = {name: lung for name, lung in (("Right lung", lungs.right), ("Left lung", lungs.left)) if lung is not None}
-    spacing = radiograph.spacing
     dataset: Any = SegmentationObject(
         source_images=[empty_image(source, radiograph)],
         pixel_array=label_map(list(named.values()), radiograph.shape),
@@ -72,7 +72,6 @@ def segmentation_object(
         sop_instance_uid=object_uid(source, algorithm, kind, mask, "instance"),
         series_number=SERIES_NUMBER,
         instance_number=1,
-        pixel_measures=None if spacing is None else PixelMeasuresSequence(spacing, slice_thickness=None),
         content_label="LUNGS",
         content_description="Right and left lung",
         **equipment(algorithm),

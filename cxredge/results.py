@@ -12,9 +12,9 @@ import os
 import re
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxredge.contours import palette, picture_with_contours
 from cxredge.errors import CxredgeError, InputError, OutputError
 from cxredge.open_cv import cv2
 from cxredge.output_names import require_inside
-from cxredge.preprocessing import grey_levels
 from cxredge.radiograph import Radiograph
 from cxredge.segmenter import Segmentation
 
@@ -36,14 +36,11 @@ PART_NAME = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PART_SUFFIX)}")
 """Names of files that are being written."""
 REMEDY = "choose another folder, go on with --resume, or pass --overwrite"
 MASK_SUFFIX, OVERLAY_SUFFIX = ".mask.png", ".overlay.png"
-RESULT_SUFFIXES = (MASK_SUFFIX, OVERLAY_SUFFIX)
+SEG_SUFFIX, SC_SUFFIX = ".seg.dcm", ".sc.dcm"
+CONTOUR_SUFFIX, NPY_SUFFIX = ".contour.json", ".mask.npy"
+RESULT_SUFFIXES = (MASK_SUFFIX, OVERLAY_SUFFIX, SEG_SUFFIX, SC_SUFFIX, CONTOUR_SUFFIX, NPY_SUFFIX)
 OVERLAY_SIDE = 1024
 """Longest side of an overlay in pixels; larger radiographs are scaled down for it."""
-CONTOUR_COLOUR = (255, 170, 0)
-CONTOUR_INDEX = 255
-"""Palette entry of the contour; the image uses the 255 before it."""
-PIXELS_A_LINE = 512
-"""Side in pixels for which a contour is one pixel wide."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +55,37 @@ class Target:
     source: Path
     stem: Path
 
+    def named(self, suffix: str) -> Path:
+        """The result with a suffix of :data:`RESULT_SUFFIXES`, relative to the output folder."""
+        return self.stem.with_name(self.stem.name + suffix)
+
     @property
     def mask(self) -> Path:
         """Mask, relative to the output folder."""
-        return self.stem.with_name(self.stem.name + MASK_SUFFIX)
+        return self.named(MASK_SUFFIX)
 
     @property
     def overlay(self) -> Path:
         """Overlay, relative to the output folder."""
-        return self.stem.with_name(self.stem.name + OVERLAY_SUFFIX)
+        return self.named(OVERLAY_SUFFIX)
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """All results that there may be, relative to the output folder."""
+        return tuple(self.named(suffix) for suffix in RESULT_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written for one radiograph.
+
+    Attributes:
+        names: paths of the files below the output folder.
+        refused: formats that could not be made, and why.
+    """
+
+    names: tuple[str, ...]
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -132,16 +151,8 @@ def mask_png(mask: NDArray[np.bool_]) -> bytes:
 
 def overlay_png(radiograph: Radiograph, mask: NDArray[np.bool_]) -> bytes:
     """The radiograph with the lungs' contour as palette PNG, at most 1024 pixels on its longer side."""
-    height, width = radiograph.shape
-    scale = min(1.0, OVERLAY_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    indices = grey_levels(radiograph, size, CONTOUR_INDEX - 1)
-    small = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(indices, contours, -1, CONTOUR_INDEX, max(1, round(max(size) / PIXELS_A_LINE)))
-    image = Image.fromarray(indices, "L")
-    grey = [level * 255 // (CONTOUR_INDEX - 1) for level in range(CONTOUR_INDEX) for _ in range(3)]
-    image.putpalette([*grey, *CONTOUR_COLOUR])
+    image = Image.fromarray(picture_with_contours(radiograph, mask, OVERLAY_SIDE), "L")
+    image.putpalette(palette().tobytes())
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY)  # twice as fast on radiographs
     return buffer.getvalue()
@@ -160,6 +171,7 @@ def record(
     outcome: Segmentation | CxredgeError,
     write_milliseconds: float = 0.0,
     outputs: Sequence[str] = (),
+    refused: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The line of ``results.jsonl`` for one input; ``status`` is ``ok``, ``warning`` or ``failed``.
 
@@ -168,6 +180,7 @@ def record(
         outcome: what became of it.
         write_milliseconds: time that writing ``outputs`` took.
         outputs: paths below the output folder of all files that were written.
+        refused: formats that could not be made of this input, and why.
     """
     line: dict[str, Any] = {
         "input": str(target.source),
@@ -175,10 +188,12 @@ def record(
         "error": None,
         "mask": None,
         "outputs": [],
+        "not_written": {},
         "width": None,
         "height": None,
         "lung_area_fraction": None,
         "lung_area_mm2": None,
+        "measurements": {},
         "flags": [],
         "milliseconds": {},
     }
@@ -189,13 +204,15 @@ def record(
     times = {**outcome.milliseconds, "write": write_milliseconds}
     return {
         **line,
-        "status": "warning" if outcome.flags else "ok",
+        "status": "warning" if outcome.flags or refused else "ok",
         "mask": mask if (mask := target.mask.as_posix()) in outputs else None,
         "outputs": list(outputs),
+        "not_written": dict(refused or {}),
         "width": width,
         "height": height,
         "lung_area_fraction": round(outcome.lung_area_fraction, 5),
         "lung_area_mm2": None if area is None else round(area, 1),
+        "measurements": outcome.measurements.to_dict(),
         "flags": list(outcome.flags),
         "milliseconds": {stage: round(spent, 2) for stage, spent in times.items()},
     }
@@ -253,14 +270,14 @@ def clear_existing(folder: Path, targets: Iterable[Target]) -> None:
         OutputError: one cannot be removed.
     """
     for target in targets:
-        for path in (target.mask, target.overlay):
+        for path in target.results:
             remove_file(require_inside(folder, path))
 
 
 def refuse_existing(folder: Path, targets: Iterable[Target]) -> None:
     """Raise :class:`OutputError` where a result of ``targets`` exists already, or a list of results."""
     for target in targets:
-        for path in (target.mask, target.overlay):
+        for path in target.results:
             refuse_file(folder / path)
     refuse_file(folder / RESULTS)
 

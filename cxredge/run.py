@@ -24,11 +24,11 @@ from cxredge.journal import Entry, Journal, still_holds
 from cxredge.output_names import require_inside
 from cxredge.proof import Proof, Signature, file_proof, full_path
 from cxredge.reader_process import Reader
-from cxredge.results import Target, clear_existing, record, remove_file
+from cxredge.results import Target, Written, clear_existing, record, remove_file
 from cxredge.segmenter import Inferred, Prepared, Segmentation, Segmenter
 
-Writer: TypeAlias = Callable[[Path, Target, Segmentation], Sequence[str]]
-"""Writes the files of one target below a folder; gives their paths there."""
+Writer: TypeAlias = Callable[[Path, Target, Segmentation], Written]
+"""Writes the files of one target below a folder."""
 
 NO_MEMORY = "is too large for this machine's memory"
 VANISHED_IN_A_ROW = 10
@@ -193,11 +193,12 @@ def segment_targets(
             segmentation = segmenter.finish(prepared, inferred)
             started = time.perf_counter()
             require_inside(output, target.stem)
-            outputs = write(output, target, segmentation)
-            line = record(target, segmentation, 1e3 * (time.perf_counter() - started), outputs)
+            written = write(output, target, segmentation)
+            spent = 1e3 * (time.perf_counter() - started)
+            line = record(target, segmentation, spent, written.names, written.refused)
             if keep_identity:
                 line |= read_identity(target.source)
-            return line, proofs(output, outputs)
+            return line, proofs(output, written.names)
 
     outcomes = segmenter.process(begun(), prepare, finish, batch_size=batch_size, workers=workers, cost=weigh)
     try:

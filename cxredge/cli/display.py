@@ -124,7 +124,8 @@ def describe(record: dict[str, Any]) -> str:
     spent = sum(record["milliseconds"].values())
     lungs = f"lungs {record['lung_area_fraction']:.1%} of the image"
     text = printable(f"{record['status']:8} {record['input']}: {lungs}, {spent:.0f} ms")
-    return f"{text} [{', '.join(record['flags'])}]" if record["flags"] else text
+    missing = [f"no {name}" for name in record["not_written"]]
+    return f"{text} [{', '.join([*record['flags'], *missing])}]" if record["flags"] or missing else text
 
 
 def span(seconds: float) -> str:

@@ -13,7 +13,9 @@ import click
 from cxredge import __version__
 from cxredge.backends import BACKENDS
 from cxredge.cli import STOPPED
-from cxredge.logs import FORMATS, LEVELS, LogFormat, hide_logs, show_logs
+from cxredge.formats import FORMATS, SEGMENTATION_TYPES, Format, SegmentationType, format_names
+from cxredge.logs import FORMATS as LOG_FORMATS
+from cxredge.logs import LEVELS, LogFormat, hide_logs, show_logs
 
 if TYPE_CHECKING:
     from cxredge.backends import BackendName
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def parse_formats(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Format, ...]:
+    """Names of formats, joined by commas; each once, in the order of :data:`~cxredge.formats.FORMATS`."""
+    wanted = {name.strip() for name in value.split(",")}
+    unknown = sorted(wanted.difference(FORMATS))
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(FORMATS)}", ctx, param)
+    return tuple(name for name in FORMATS if name in wanted)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Options of a run, as the command line gives them."""
@@ -37,6 +48,8 @@ class RunOptions:
     workers: int | None
     no_build: bool
     no_overlay: bool
+    formats: tuple[Format, ...]
+    seg_type: SegmentationType
     keep_identity: bool
     timeout: float | None
     log_format: LogFormat | None
@@ -68,6 +81,22 @@ def run_options(timeout: float | None) -> Callable[[Function], Function]:
         ),
         click.option("--no-overlay", is_flag=True, help="Write no pictures with contours."),
         click.option(
+            "--format",
+            "formats",
+            callback=parse_formats,
+            metavar="NAME,...",
+            default="png",
+            show_default=True,
+            help=f"What to write, one or several of {','.join(FORMATS)}.",
+        ),
+        click.option(
+            "--seg-type",
+            type=click.Choice(SEGMENTATION_TYPES),
+            default="binary",
+            show_default=True,
+            help="Of dicom-seg; labelmap is for viewers that know DICOM of 2024 or later.",
+        ),
+        click.option(
             "--keep-identity",
             is_flag=True,
             help="Put Patient ID and Accession Number of DICOM files into the results. [default: nothing of a patient]",
@@ -81,7 +110,9 @@ def run_options(timeout: float | None) -> Callable[[Function], Function]:
             help="Leave out a file that takes longer to read. Files are then read in processes that can be ended.",
         ),
         click.option(
-            "--log-format", type=click.Choice(FORMATS), help="Log to standard error, instead of what is shown there."
+            "--log-format",
+            type=click.Choice(LOG_FORMATS),
+            help="Log to standard error, instead of what is shown there.",
         ),
         click.option("--log-level", type=click.Choice(LEVELS), help="Lowest level that is logged. [default: info]"),
     )
@@ -152,20 +183,17 @@ def open_session(
     from cxredge.interruption import Interruption
     from cxredge.journal import Journal, RunIdentity
     from cxredge.proof import full_path, model_digest
-    from cxredge.results import write_pictures
     from cxredge.segmenter import Segmenter
-
-    def write(folder: Path, target: Target, segmentation: Any) -> list[str]:
-        return write_pictures(folder, target, segmentation, overlay=not options.no_overlay)
 
     with (
         logging_to_stderr(options),
         Segmenter.load(options.model, backend=options.backend, threads=1, build=not options.no_build) as segmenter,
     ):
+        digest = model_digest(options.model or bundled_model())
         identity = RunIdentity(
             command=command,
             version=__version__,
-            model=model_digest(options.model or bundled_model()),
+            model=digest,
             backend=segmenter.backend,
             formats=formats_of(options),
             inputs=tuple(map(full_path, inputs)),
@@ -175,13 +203,22 @@ def open_session(
             open_reader(options) as reader,
             Interruption(STOPPED) as interruption,
         ):
-            yield Session(segmenter, journal, reader, write, options, interruption)
+            yield Session(segmenter, journal, reader, writer_for(options, segmenter, digest), options, interruption)
 
 
 def formats_of(options: RunOptions) -> tuple[str, ...]:
     """What a run writes, so that results of different kinds are not mixed."""
-    overlay = () if options.no_overlay else ("overlay",)
-    return ("mask", *overlay, *(("identity",) if options.keep_identity else ()))
+    names = format_names(options.formats, overlay=not options.no_overlay, segmentation_type=options.seg_type)
+    return (*names, *(("identity",) if options.keep_identity else ()))
+
+
+def writer_for(options: RunOptions, segmenter: Segmenter, digest: str) -> Writer:
+    """What writes the results of a run with a model of SHA-256 ``digest``."""
+    from cxredge.algorithm import Algorithm
+    from cxredge.result_writer import ResultWriter
+
+    algorithm = Algorithm.of(segmenter.contract, digest)
+    return ResultWriter(options.formats, algorithm, not options.no_overlay, options.seg_type)
 
 
 @contextmanager

@@ -18,14 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from cxredge import Segmenter, read_radiograph
+from cxredge.algorithm import Algorithm
 from cxredge.discovery import find_radiographs
 from cxredge.pipeline import available_cores
 from cxredge.reader_process import ThreadReader
-from cxredge.results import Target, write_pictures
+from cxredge.result_writer import ResultWriter
+from cxredge.results import Target
 from cxredge.run import segment_targets
 
 PASSES = 4
@@ -59,7 +60,7 @@ def measure(segmenter: Segmenter, targets: tuple[Target, ...], threads: int, rep
 
     def segment_all() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            write = partial(write_pictures, overlay=True)
+            write = ResultWriter(("png",), Algorithm.of(segmenter.contract, ""))
             list(segment_targets(segmenter, targets, Path(folder), ThreadReader(), write, workers=workers))
 
     stages = {"decoding": lambda: decode_all(targets, workers), "inference": infer_all, "segment": segment_all}

@@ -6,6 +6,9 @@ in [-1, 1]), so that a test knows beforehand what the mask must be.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +127,25 @@ def make_dicom() -> MakeDicom:
         return dataset
 
     return make
+
+
+@pytest.fixture(scope="session")
+def dicom_errors() -> Callable[[bytes], list[str]]:
+    """``dicom_errors(file)``: what dciodvfy finds wrong with a DICOM file. Without the tool the test fails."""
+    tool = shutil.which("dciodvfy")
+    if tool is None:
+        pytest.fail("dciodvfy, which checks DICOM objects, is missing: apt-get install dicom3tools")
+
+    def check(content: bytes) -> list[str]:
+        with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
+            file.write(content)
+            file.flush()
+            told = subprocess.run([tool, "-new", file.name], capture_output=True, text=True, errors="replace")
+        lines = told.stderr.splitlines()
+        assert any(line in ("Segmentation", "SCImage", "DXImageForPresentation") for line in lines), told.stderr
+        return [line for line in lines if line.startswith("Error")]
+
+    return check
 
 
 @pytest.fixture

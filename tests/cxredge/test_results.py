@@ -12,14 +12,16 @@ import pytest
 from PIL import Image
 
 from cxredge import Radiograph, Segmentation, Segmenter
+from cxredge.contours import CONTOUR_COLOUR
 from cxredge.errors import InputError, OutputError
+from cxredge.measurements import measure
 from cxredge.results import (
-    CONTOUR_COLOUR,
     OVERLAY_SIDE,
     RESULTS,
     ResultsFile,
     Target,
     atomic_file,
+    clear_existing,
     mask_png,
     overlay_png,
     record,
@@ -36,10 +38,12 @@ FIELDS = [
     "error",
     "mask",
     "outputs",
+    "not_written",
     "width",
     "height",
     "lung_area_fraction",
     "lung_area_mm2",
+    "measurements",
     "flags",
     "milliseconds",
 ]
@@ -108,10 +112,17 @@ def test_a_name_that_is_too_long_is_an_output_error(tmp_path: Path) -> None:
 
 def test_existing_results_are_refused_by_name(tmp_path: Path) -> None:
     refuse_existing(tmp_path, [TARGET])
-    for path in (TARGET.overlay, TARGET.mask):
+    for path in reversed(TARGET.results):
         write_atomically(tmp_path / path, b"")
         with pytest.raises(OutputError, match=f"{path.name}: exists already.*--overwrite"):
             refuse_existing(tmp_path, [Target(Path("x"), Path("other")), TARGET])
+
+
+def test_results_of_every_format_are_cleared_and_nothing_else(tmp_path: Path) -> None:
+    for name in (*TARGET.results, "sub/scan.dcm", "sub/scan.npy", "sub/scan2.mask.png"):
+        write_atomically(tmp_path / name, b"")
+    clear_existing(tmp_path, [TARGET])
+    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["scan.dcm", "scan.npy", "scan2.mask.png"]
 
 
 def test_parts_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -223,7 +234,8 @@ def segmentation(flags: tuple[str, ...] = (), spacing: tuple[float, float] | Non
     mask = np.zeros((40, 50), bool)
     mask[:10, :10] = True
     radiograph = Radiograph(np.zeros((40, 50), np.uint8), spacing=spacing)
-    return Segmentation(radiograph, mask, np.zeros((8, 8), np.float32), flags, {"read": 1.23456, "inference": 2.0})
+    times = {"read": 1.23456, "inference": 2.0}
+    return Segmentation(radiograph, mask, np.zeros((8, 8), np.float32), flags, times, measure(radiograph, mask))
 
 
 def test_record_of_a_good_input() -> None:
@@ -235,10 +247,20 @@ def test_record_of_a_good_input() -> None:
         "error": None,
         "mask": "sub/scan.mask.png",
         "outputs": ["sub/scan.mask.png", "sub/scan.overlay.png"],
+        "not_written": {},
         "width": 50,
         "height": 40,
         "lung_area_fraction": 0.05,
         "lung_area_mm2": 10.0,
+        "measurements": {
+            "left": {"area_pixels": 0, "area_mm2": None, "box": None},
+            "right": {"area_pixels": 100, "area_mm2": 10.0, "box": [0, 0, 10, 10]},
+            "area_ratio": None,
+            "symmetry": None,
+            "joined": False,
+            "sides_from": "custom",
+            "spacing_plane": "unknown",
+        },
         "flags": [],
         "milliseconds": {"read": 1.23, "inference": 2.0, "write": 3.14},
     }
@@ -258,6 +280,13 @@ def test_record_without_a_mask_file_says_so() -> None:
     assert line["outputs"] == ["sub/scan.seg.dcm"]
 
 
+def test_a_format_that_could_not_be_made_is_a_warning_with_the_reason() -> None:
+    line = record(TARGET, segmentation(), outputs=["sub/scan.mask.png"], refused={"dicom-seg": "needs a DICOM input"})
+    assert line["status"] == "warning"
+    assert line["not_written"] == {"dicom-seg": "needs a DICOM input"}
+    assert line["outputs"] == ["sub/scan.mask.png"]
+
+
 def test_area_without_a_spacing_is_null() -> None:
     assert record(TARGET, segmentation())["lung_area_mm2"] is None
 
@@ -265,7 +294,7 @@ def test_area_without_a_spacing_is_null() -> None:
 def test_record_of_a_failed_input_has_the_error_and_no_figures() -> None:
     line = record(TARGET, InputError("is damaged"))
     assert list(line) == FIELDS
-    expected = dict.fromkeys(FIELDS) | {"outputs": [], "flags": [], "milliseconds": {}}
+    expected = dict.fromkeys(FIELDS) | {"outputs": [], "not_written": {}, "measurements": {}, "flags": [], "milliseconds": {}}
     assert line == expected | {"input": "in/scan.dcm", "status": "failed", "error": "is damaged"}
 
 

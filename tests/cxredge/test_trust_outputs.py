@@ -231,6 +231,7 @@ def test_no_message_has_a_control_character() -> None:
     record = {"status": "failed", "input": HOSTILE, "error": "no"}
     assert describe(record) == f"failed   {TAME}: no"
     record = {"status": "ok", "input": HOSTILE, "milliseconds": {}, "lung_area_fraction": 0.0, "flags": []}
+    record["not_written"] = {}
     assert TAME in describe(record)
 
 
