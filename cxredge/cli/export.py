@@ -41,11 +41,10 @@ def parse_precisions(_ctx: click.Context, _param: click.Parameter, value: str | 
 
 
 @click.command("export", short_help="Turn a checkpoint into a model file.")
-@click.argument("source", metavar="CHECKPOINT|MODEL", type=click.Path(path_type=Path))
+@click.argument("source", metavar="CHECKPOINT|MODEL|ENGINE", type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
-    required=True,
     type=click.Path(path_type=Path),
     help=f"ONNX file to write. Of a CHECKPOINT it is NAME.onnx, and FP16 is written to NAME{FP16_SUFFIX}.",
 )
@@ -66,17 +65,23 @@ def parse_precisions(_ctx: click.Context, _param: click.Parameter, value: str | 
     type=click.Path(path_type=Path),
     help="JSON file of 'cxredge evaluate --json', to travel in the contract.",
 )
+@click.option(
+    "--triton",
+    type=click.Path(path_type=Path),
+    help="Add MODEL, or the plan of an engine, to this Triton model repository instead.",
+)
 @click.option("--report", is_flag=True, help="Print GMAC, weights, bytes and CPU latency before and after.")
 @click.option("--report-json", type=click.Path(path_type=Path), help="Write that report to this file.")
 def command(
     source: Path,
-    output: Path,
+    output: Path | None,
     folds: str | None,
     precisions: tuple[str, ...] | None,
     parity_images: tuple[Path, ...],
     licence: str | None,
     name: str | None,
     measured: Path | None,
+    triton: Path | None,
     report: bool,
     report_json: Path | None,
 ) -> None:
@@ -85,10 +90,18 @@ def command(
     Folds are exact, and any choice of them is valid: 'adain' makes the network plain; norm-bias,
     shortcut, pool-conv, up-conv and head make it cheaper. A file is compared with what it was made from
     first, a folded network with the unfolded one in PyTorch, an FP16 model with the FP32 or INT8 one; it
-    is not written if its masks differ.
+    is not written if its masks differ. With --triton, MODEL ("bundled" for the bundled one) or the plan ENGINE
+    is put as it is where NVIDIA's Triton Inference Server finds it.
     """
     given = {"name": name, "licence": licence, "folds": folds, "measured": measured and read_measured(measured)}
     options = {option: value for option, value in given.items() if value is not None}
+    if triton is not None:
+        others: dict[str, Any] = given | {"output": output, "precision": precisions}
+        others["parity-images"] = parity_images or None
+        add_to_repository(source, triton, name, [option for option in others if others[option] is not None])
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output'.")
     typing = source.is_file() or source.suffix == ".onnx"
     chosen = precisions or (("fp16",) if typing else ("fp32",))
     paths = dict.fromkeys(chosen, output) if typing else output_paths(output, chosen)
@@ -102,6 +115,20 @@ def command(
     if report or report_json is not None:
         measured_models = before() | {paths[precision].name: model for precision, model in models.items()}
         report_costs(measured_models, report_json, printed=report)
+
+
+def add_to_repository(source: Path, repository: Path, name: str | None, given: Sequence[str]) -> None:
+    """Add a model file or an engine to a Triton model repository and say where it is."""
+    from cxredge.bundle import bundled_model
+    from cxredge_export.triton import write_repository
+
+    wrong = [f"--{option}" for option in given if option != "name"]
+    if wrong:
+        raise click.UsageError(f"--triton takes a finished model or engine as it is, without {', '.join(wrong)}")
+    if source.is_dir():
+        raise click.UsageError(f"{source}: is a checkpoint; export it to a model file first, then add that")
+    chosen = bundled_model() if str(source) == "bundled" else source
+    click.echo(f"{write_repository(chosen, repository, name)}: ready for tritonserver --model-repository={repository}")
 
 
 def output_paths(output: Path, precisions: tuple[str, ...]) -> dict[str, Path]:
