@@ -6,7 +6,7 @@ not take up most of that range. So a VOI window, linear, linear-exact or sigmoid
 normalisation, but cuts off at most 5 % of the pixels at either end; its shape is not applied. Then no window,
 however narrow or misplaced, does harm, and one that is wider than the pixels' range changes nothing. A linear rescale
 is undone by the normalisation. A VOI LUT that is a table is applied, since for an image that is linear in the
-dose only the table makes it look like a radiograph, unless it flattens more than a quarter of the pixels; one
+dose only the table makes it look like a radiograph, unless it moves more than 15 % of the pixels to its ends; one
 that is passed over still tells which end is white. ``docs/dicom.md`` has the measurements.
 """
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 LARGEST_CUT = 0.05
 """Share of the pixels that a window may cut off at either end."""
-MOST_FLATTENED = 0.25
-"""Share of the pixels that a table may map to its ends, beyond those that were at the ends before."""
+MOST_FLATTENED = 0.15
+"""Share of the pixels that a table may move to the ends of the range, beyond those that were there before."""
+END = 1 / 64
+"""Share of the range that counts as its end."""
 SAMPLED = 1 << 18
 """Pixels that a share is taken from."""
 STEPS = 1024
@@ -141,15 +143,16 @@ def mapped(table: LookupTable, pixels: NDArray[Any], rescale: Rescale) -> NDArra
 
 
 def flattens(table: LookupTable, pixels: NDArray[Any], rescale: Rescale) -> bool:
-    """Whether a table maps many more pixels to the ends of its range than were at the ends of theirs."""
+    """Whether a table moves many pixels to the ends of their range."""
     before = sample(pixels)
-    after = mapped(table, before, rescale)
-    return ends(after, table.entries) - ends(before, before) > MOST_FLATTENED
+    return at_ends(mapped(table, before, rescale)) - at_ends(before) > MOST_FLATTENED
 
 
-def ends(values: NDArray[Any], limits: NDArray[Any]) -> float:
-    """Share of ``values`` that are the smallest or the largest of ``limits``."""
-    return float(((values == limits.min()) | (values == limits.max())).mean())
+def at_ends(values: NDArray[Any]) -> float:
+    """Share of ``values`` that lie at either end of their range; 1 where they are all equal."""
+    low, high = float(values.min()), float(values.max())
+    margin = END * (high - low)
+    return float(((values <= low + margin) | (values >= high - margin)).mean())
 
 
 def voi_window(dataset: Dataset, rescale: Rescale) -> tuple[float, float] | None:
