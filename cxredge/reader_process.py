@@ -68,6 +68,8 @@ class ProcessReader:
 
     def __init__(self, count: int, timeout: float) -> None:
         self._timeout = timeout
+        self._closed = False
+        self._started: set[_Process] = set()
         self._idle: queue.LifoQueue[_Process | None] = queue.LifoQueue()
         for _ in range(count):
             self._idle.put(None)
@@ -92,19 +94,20 @@ class ProcessReader:
         return radiograph_from_parts(answer, pixels)
 
     def close(self) -> None:
-        """End the processes."""
-        while not self._idle.empty():
-            if process := self._idle.get():
-                process.end()
+        """End the processes, also those that are reading; what is asked for afterwards fails."""
+        self._closed = True
+        for process in tuple(self._started):
+            process.end()
 
     def _ask(self, request: bytes, path: Path) -> tuple[dict[str, Any], bytes]:
         process = self._idle.get()
         try:
-            process = process or _Process()
+            process = process or self._start()
             answer, pixels = process.ask(request + os.fsencode(path), self._timeout)
         except BaseException as error:
             if process:
                 process.end()
+                self._started.discard(process)
             process = None
             if isinstance(error, InputError):
                 raise InputError(error.reason, path) from error
@@ -114,6 +117,13 @@ class ProcessReader:
         if "error" in answer:
             raise InputError(answer["error"], path)
         return answer, pixels
+
+    def _start(self) -> _Process:
+        if self._closed:
+            raise InputError("was not read: the run has ended")
+        process = _Process()
+        self._started.add(process)
+        return process
 
 
 class _Process:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,9 @@ def command(
 
     For each input NAME writes NAME.mask.png (0 and 255, the input's size) and NAME.overlay.png (the
     contour on the radiograph) into the output folder, which keeps the structure of input folders, and
-    one line of results.jsonl; results.csv is the same as a table, made at the end.
+    one line of results.jsonl; results.csv is the same as a table, made at the end. With --format it
+    writes, or writes as well: NAME.seg.dcm and NAME.sc.dcm (DICOM segmentation and secondary capture, of
+    DICOM inputs), NAME.contour.json (outlines), NAME.mask.npy.
     """
     from cxredge.discovery import find_radiographs
     from cxredge.journal import journal_of
@@ -116,8 +118,10 @@ def run(ctx: click.Context, session: Session, plan: Plan, inputs: tuple[Path, ..
     statuses: Counter[str] = Counter()
     try:
         kept = counted(leading_lines(plan, session.journal), statuses)
-        with ResultsFile(session.journal.folder, overwrite=True, kept=kept) as file:
-            lines = new_lines(session, plan, file, inputs, statuses)
+        with (
+            ResultsFile(session.journal.folder, overwrite=True, kept=kept) as file,
+            closing(new_lines(session, plan, file, inputs, statuses)) as lines,
+        ):
             for _ in shown(lines, len(plan.targets) - len(plan.kept), logs=session.options.logs):
                 pass
         write_table(session.journal.folder)
@@ -128,7 +132,7 @@ def run(ctx: click.Context, session: Session, plan: Plan, inputs: tuple[Path, ..
 
 def new_lines(
     session: Session, plan: Plan, file: ResultsFile, inputs: tuple[Path, ...], statuses: Counter[str]
-) -> Iterator[Line]:
+) -> Generator[Line, None, None]:
     """Do what is to do; write each line of ``results.jsonl``, count it, and pass on the new ones."""
     from cxredge.run import results_in_order, while_folders_last
 
