@@ -364,6 +364,19 @@ def test_closing_ends_streams_that_threads_wait_for(model_file: Path) -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("cxredge-")]
 
 
+def test_memory_does_not_grow_with_the_number_of_threads(model_file: Path, chest: np.ndarray) -> None:
+    pixels = np.kron(chest, np.ones((12, 12), np.uint16))
+    with Segmenter.load(model_file, threads=1) as segmenter:
+        tracemalloc.start()
+        segmenter(pixels)
+        one = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        with ThreadPoolExecutor(64) as pool:
+            list(pool.map(lambda _: segmenter(pixels).flags, range(128)))
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * len(segmenter._calls._idle) * one
+        tracemalloc.stop()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_is_told_to_load_its_own(model_file: Path) -> None:
