@@ -1,4 +1,4 @@
-"""Outlines of the lungs: drawn into pictures, and as polygons in ``NAME.contour.json`` (docs/outputs.md)."""
+"""Outlines of the lungs: drawn into pictures, and as polygons in ``NAME.contour.json`` (docs/contour-json.md)."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -294,8 +295,9 @@ def test_area_without_a_spacing_is_null() -> None:
 def test_record_of_a_failed_input_has_the_error_and_no_figures() -> None:
     line = record(TARGET, InputError("is damaged"))
     assert list(line) == FIELDS
-    expected = dict.fromkeys(FIELDS) | {"outputs": [], "not_written": {}, "measurements": {}, "flags": [], "milliseconds": {}}
-    assert line == expected | {"input": "in/scan.dcm", "status": "failed", "error": "is damaged"}
+    nothing: dict[str, Any] = {"outputs": [], "not_written": {}, "measurements": {}, "flags": [], "milliseconds": {}}
+    told = {"input": "in/scan.dcm", "status": "failed", "error": "is damaged"}
+    assert line == dict.fromkeys(FIELDS) | nothing | told
 
 
 # results.jsonl
