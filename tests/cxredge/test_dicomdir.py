@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
 from cxredge import read_radiograph
+from cxredge.cli import main
 from cxredge.dicom_prefix import is_directory, lacks_preamble
 from cxredge.dicomdir import listed_images
 from cxredge.discovery import find_radiographs
@@ -146,6 +149,17 @@ def test_an_index_that_is_cut_off_says_so_in_its_result(share: float, medium: Pa
 def test_an_index_is_no_radiograph_and_says_what_to_do(medium: Path) -> None:
     with pytest.raises(InputError, match="index of 2 images: give it"):
         read_radiograph(medium / "DICOMDIR")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_segment_takes_an_index_and_keeps_its_structure(medium: Path, model_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    arguments = ["segment", str(medium / "DICOMDIR"), "-o", str(output), "--model", str(model_file)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in (output / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["mask"] for line in lines] == [f"{stem}.mask.png" for _, stem in found(medium / "DICOMDIR")]
+    assert all((output / line["mask"]).is_file() for line in lines)
 
 
 # Files without a preamble
