@@ -47,7 +47,7 @@ class Segmentation:
         radiograph: what was segmented.
         mask: ``(H, W)`` bool at the radiograph's own size, True inside the lungs.
         logits: ``(S, S)`` float32 lung logits of the network, before post-processing.
-        flags: reasons to look at the result: ``no_lung``, ``one_lung`` (a single component).
+        flags: reasons to look at the result: the header's notes, ``no_lung``, ``one_lung`` (a single component).
         milliseconds: time spent by stage: ``read``, ``preprocess``, ``inference``, ``postprocess``.
     """
 
@@ -292,9 +292,10 @@ class Segmenter:
         started = time.perf_counter()
         clean = clean_logits(inferred.logits)
         mask = scale_mask(clean, prepared.radiograph.shape)
+        flags = (*prepared.radiograph.notes, *quality_flags(clean > 0))
         spent = 1e3 * (time.perf_counter() - started)
         times = {**prepared.milliseconds, "inference": inferred.milliseconds, "postprocess": spent}
-        return Segmentation(prepared.radiograph, mask, inferred.logits, quality_flags(clean > 0), times)
+        return Segmentation(prepared.radiograph, mask, inferred.logits, flags, times)
 
     def close(self) -> None:
         """Free the model and end every thread; using the segmenter afterwards is an error, closing it again is not.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
+from cxredge import Segmenter
 from cxredge.dicom import radiograph_from_dataset
 
 PIXELS = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
@@ -152,3 +153,8 @@ def test_nothing_that_identifies_a_patient_is_kept(make_dicom: Any) -> None:
     dataset = make_dicom(PIXELS, 12, AccessionNumber="ACC-77", PatientBirthDate="19700101", StudyDate="20260101")
     text = repr(radiograph_from_dataset(dataset))
     assert not any(secret in text for secret in ("Secret", "4711", "ACC-77", "19700101", "20260101"))
+
+
+def test_notes_are_flags_of_the_result(chest: np.ndarray, make_dicom: Any, segmenter: Segmenter) -> None:
+    dataset = make_dicom(chest, 12, ViewPosition="LL", BodyPartExamined="KNEE")
+    assert segmenter(dataset).flags[:2] == ("not_chest", "lateral")
