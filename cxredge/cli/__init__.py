@@ -22,6 +22,7 @@ STOPPED = 4
 
 COMMANDS = {
     "segment": "Segment the lungs in radiographs.",
+    "watch": "Segment radiographs as they arrive in a folder.",
     "sample": "Write a few made radiographs to try cxredge on.",
     "evaluate": "Score a model on labelled data sets.",
     "compare": "Tabulate several evaluations.",
@@ -31,6 +32,7 @@ COMMANDS = {
     "calibrate": "Quantise a model to INT8.",
     "build-engine": "Compile a model for an NVIDIA GPU.",
     "inspect": "Show what is in a model file or an engine.",
+    "serve": "Run a DICOM node that segments what it is sent.",
     "benchmark": "Measure a model's speed stage by stage.",
     "doctor": "Show what cxredge finds on this machine.",
 }
