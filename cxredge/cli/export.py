@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cxredge.bundle import bundled_model
 from cxredge.errors import ConfigError, MissingExtraError, ModelError, ParityError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ PRECISIONS = ("fp32", "fp16")
 FP16_SUFFIX = ".fp16.onnx"
 UNFOLDED = "unfolded (adain only)"
 AS_GIVEN = "as given"
+BUNDLED = "bundled"
+"""Source that stands for the bundled model."""
 
 
 def parse_precisions(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -70,6 +73,11 @@ def parse_precisions(_ctx: click.Context, _param: click.Parameter, value: str | 
     type=click.Path(path_type=Path),
     help="Add MODEL, or the plan of an engine, to this Triton model repository instead.",
 )
+@click.option(
+    "--with-processing",
+    is_flag=True,
+    help="Write a model that takes raw images and gives masks of their size, for programs in any language.",
+)
 @click.option("--report", is_flag=True, help="Print GMAC, weights, bytes and CPU latency before and after.")
 @click.option("--report-json", type=click.Path(path_type=Path), help="Write that report to this file.")
 def command(
@@ -82,6 +90,7 @@ def command(
     name: str | None,
     measured: Path | None,
     triton: Path | None,
+    with_processing: bool,
     report: bool,
     report_json: Path | None,
 ) -> None:
@@ -92,18 +101,25 @@ def command(
     first, a folded network with the unfolded one in PyTorch, an FP16 model with the FP32 or INT8 one; it
     is not written if its masks differ. With --triton, MODEL ("bundled" for the bundled one) or the plan ENGINE
     is put as it is where NVIDIA's Triton Inference Server finds it.
+
+    With --with-processing, normalisation, resizing and scaling back to the image's size are in the file too, of
+    a CHECKPOINT or of MODEL ("bundled" for the bundled one) in its own precision: see docs/any-language.md.
     """
     given = {"name": name, "licence": licence, "folds": folds, "measured": measured and read_measured(measured)}
     options = {option: value for option, value in given.items() if value is not None}
     if triton is not None:
         others: dict[str, Any] = given | {"output": output, "precision": precisions}
         others["parity-images"] = parity_images or None
+        others["with-processing"] = with_processing or None
         add_to_repository(source, triton, name, [option for option in others if others[option] is not None])
         return
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
+    if with_processing and (report or report_json is not None):
+        raise click.UsageError("--report measures networks, leave --with-processing away")
+    source = bundled_model() if str(source) == BUNDLED else source
     typing = source.is_file() or source.suffix == ".onnx"
-    chosen = precisions or (("fp16",) if typing else ("fp32",))
+    chosen = precisions or ((AS_GIVEN if with_processing else "fp16",) if typing else ("fp32",))
     paths = dict.fromkeys(chosen, output) if typing else output_paths(output, chosen)
     radiographs = parity_radiographs(parity_images)
     if typing:
@@ -111,6 +127,8 @@ def command(
     else:
         stem = output.name.removesuffix(".onnx").removesuffix(".fp16")
         before, models = from_checkpoint(source, chosen, {"name": stem, **options}, radiographs)
+    if with_processing:
+        models = with_processing_inside(models, radiographs)
     write_models(models, paths)
     if report or report_json is not None:
         measured_models = before() | {paths[precision].name: model for precision, model in models.items()}
@@ -119,7 +137,6 @@ def command(
 
 def add_to_repository(source: Path, repository: Path, name: str | None, given: Sequence[str]) -> None:
     """Add a model file or an engine to a Triton model repository and say where it is."""
-    from cxredge.bundle import bundled_model
     from cxredge_export.triton import write_repository
 
     wrong = [f"--{option}" for option in given if option != "name"]
@@ -127,7 +144,7 @@ def add_to_repository(source: Path, repository: Path, name: str | None, given: S
         raise click.UsageError(f"--triton takes a finished model or engine as it is, without {', '.join(wrong)}")
     if source.is_dir():
         raise click.UsageError(f"{source}: is a checkpoint; export it to a model file first, then add that")
-    chosen = bundled_model() if str(source) == "bundled" else source
+    chosen = bundled_model() if str(source) == BUNDLED else source
     click.echo(f"{write_repository(chosen, repository, name)}: ready for tritonserver --model-repository={repository}")
 
 
@@ -165,10 +182,10 @@ def from_checkpoint(
 def from_model(
     source: Path, precisions: tuple[str, ...], options: dict[str, Any], radiographs: Sequence[Radiograph]
 ) -> tuple[Models, dict[str, ModelProto]]:
-    """A model file in FP16, and what gives the file's own model."""
+    """A model file in FP16 or as it is, and what gives the file's own model."""
     if options:
         raise click.UsageError(f"{source}: is a model file, whose {', '.join(options)} cannot be changed any more")
-    if precisions != ("fp16",):
+    if precisions not in (("fp16",), (AS_GIVEN,)):
         raise click.UsageError(f"{source}: is a model file, which can only be typed: --precision fp16")
     try:
         from cxredge_calibration.model_file import read_model
@@ -176,11 +193,22 @@ def from_model(
     except ModuleNotFoundError as error:
         raise MissingExtraError("typing a model", "calibration") from error
     model, _ = read_model(source)
+    if precisions == (AS_GIVEN,):
+        return lambda: {AS_GIVEN: model}, {AS_GIVEN: model}
     try:
         typed = compared_fp16(model, radiographs)
     except (ModelError, ParityError) as error:
         raise type(error)(f"{source}: {error}") from error
     return lambda: {AS_GIVEN: model}, {"fp16": typed}
+
+
+def with_processing_inside(
+    models: Mapping[str, ModelProto], radiographs: Sequence[Radiograph]
+) -> dict[str, ModelProto]:
+    """Every model with its processing inside, compared with cxredge's own."""
+    from cxredge_export.processing_parity import compared_processing
+
+    return {precision: compared_processing(model, radiographs) for precision, model in models.items()}
 
 
 def write_models(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) -> None:
@@ -189,13 +217,21 @@ def write_models(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) ->
 
     for precision, model in models.items():
         write_model(model, paths[precision])
-        contract, parity = read_contract(model), read_contract(model).parity
+        contract = read_contract(model, with_processing=True)
+        parity = contract.parity
         click.echo(
             f"{paths[precision]}: {contract.name}, width {contract.width}, code {contract.code}, "
             f"{contract.precision}; parity on {parity['images']} images: {parity['flipped_pixels']} of "
             f"{parity['pixels']} mask pixels flipped, largest logit difference {parity['max_abs_difference']:.2g}"
             + (f"; folding alone flips {parity['folding']['flipped_pixels']}" if "folding" in parity else "")
         )
+        if contract.processing is not None:
+            inside = contract.processing["parity"]
+            click.echo(
+                f"processing inside, on {inside['images']} images: {inside['flipped_pixels']} of {inside['pixels']} "
+                f"mask pixels flipped, largest logit difference {inside['max_abs_difference']:.2g}; cleaning, which "
+                f"is left to the caller, changes {inside['cleaned_pixels']}"
+            )
 
 
 def report_costs(models: Mapping[str, ModelProto], path: Path | None, *, printed: bool) -> None:

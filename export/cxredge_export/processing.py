@@ -15,6 +15,14 @@ from cxredge.errors import ModelError
 
 IMAGE = "image"
 MASK, LOGITS = "mask", "logits"
+ENDS = {
+    IMAGE: "float32 (H, W), H and W at least 32, any values of which the largest is shown white: negate them where it "
+    "is shown black (MONOCHROME1), clip them where not all count (padding, a collimated border, a window)",
+    MASK: "uint8 (H, W), 1 inside the lungs, else 0; not cleaned",
+    LOGITS: "float32 (S, S), one lung logit a pixel of the network's input; NaN where all pixels are equal",
+    "left to the caller": "of the mask, keep the two largest 4-connected components and fill their holes",
+}
+"""What goes in and comes out, in the words of the contract."""
 BEFORE, AFTER = "before/", "after/"
 """What the names of the added values begin with, so that they are none of the network's."""
 OPSETS = range(18, 21)

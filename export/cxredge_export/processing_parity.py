@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,8 +17,9 @@ from cxredge.open_cv import cv2
 from cxredge.postprocessing import lung_mask
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
+from cxredge_calibration.model_file import add_contract, read_contract
 from cxredge_export.parity import EXACT, HALF, in_onnxruntime
-from cxredge_export.processing import IMAGE, LOGITS, MASK
+from cxredge_export.processing import ENDS, IMAGE, LOGITS, MASK, add_processing
 
 Whole: TypeAlias = Callable[[NDArray[np.float32]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
 """From a raw image ``(H, W)`` to mask ``(H, W)`` and logits ``(S, S)``."""
@@ -104,3 +105,20 @@ def require_processing_parity(parity: ProcessingParity, precision: str) -> None:
             f"mask pixels flipped (allowed: {allowed}), largest logit difference {parity.max_abs_difference:.2g} "
             f"(allowed: {tolerance.difference:g}) on {parity.images} images; nothing was written"
         )
+
+
+def compared_processing(model: onnx.ModelProto, radiographs: Sequence[Radiograph]) -> onnx.ModelProto:
+    """:func:`add_processing` to a model with a contract, compared with cxredge's own processing around it.
+
+    The contract is carried along and says what goes in and comes out.
+
+    Raises:
+        ModelError: as :func:`add_processing`.
+        ParityError: the masks differ by more than rounding explains.
+    """
+    contract = read_contract(model)
+    whole = add_processing(model)
+    parity = measure_processing(whole_in_onnxruntime(whole), model, radiographs)
+    require_processing_parity(parity, contract.precision)
+    add_contract(whole, replace(contract, processing={**ENDS, "parity": parity.to_dict()}))
+    return whole
