@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -31,6 +32,10 @@ SYNTAXES = {
     (False, False): ExplicitVRBigEndian,
 }
 """Transfer syntaxes by (implicit VR, little endian)."""
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""")
+"""A text or bytes as Python shows them, also where the end is missing."""
+LONGEST_MESSAGE = 300
+"""Characters of a library's message that are passed on."""
 GROUP_LENGTH_SIZE = 12
 """Bytes of the first element of a File Meta Information, which says how long the rest is."""
 ALWAYS_INFLATED = 64 * MEBIBYTE
@@ -73,8 +78,9 @@ def open_data_set(path: Path, *, keywords: list[str] | None = None) -> Dataset:
 
 
 def one_line(error: Exception) -> str:
-    """The message of a library's error on one line."""
-    return " ".join(str(error).split())
+    """The message of a library's error on one line, without the values that pydicom quotes: they may name a patient."""
+    text = QUOTED.sub("'...'", " ".join(str(error).split()))
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 3]}..."
 
 
 class KnownLength(BufferedReader):
