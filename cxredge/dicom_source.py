@@ -76,6 +76,8 @@ KEYWORDS = sorted(
 DATE = re.compile(r"(\d{4})(\.?)(\d{2})\2(\d{2})")
 TIME = re.compile(r"([01]\d|2[0-3])(?:(:?)([0-5]\d)(?:\2([0-5]\d)(\.\d{1,6})?)?)?")
 """Also with the separators of ACR-NEMA, which PS3.5, 6.2 asks readers to know."""
+ROOT = re.compile(r"[012]\.")
+"""How an object identifier begins (PS3.5, 9.1)."""
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 METHODS = {"4.50": "ISO_10918_1", "4.51": "ISO_10918_1", "4.81": "ISO_14495_1", "4.91": "ISO_15444_1"}
 """Lossy transfer syntaxes by the end of their UIDs, and how Lossy Image Compression Method names them."""
@@ -181,6 +183,8 @@ def valid(keyword: str, text: str) -> str:
     if vr == "TM":
         return valid_time(text)
     if CONTROL.search(text) or "\\" in text or text not in CHOICES.get(keyword, {text}):
+        return ""
+    if vr == "UI" and not ROOT.match(text):
         return ""
     try:
         validate_value(vr, text, config.RAISE)

@@ -119,7 +119,7 @@ def test_images_of_one_study_with_a_wrong_uid_stay_together(source: Any) -> None
     assert UID(first.study).is_valid
 
 
-@pytest.mark.parametrize("wrong", ["1.2.x", "1.02.3", "1." * 40 + "1", ".1"])
+@pytest.mark.parametrize("wrong", ["1.2.x", "1.02.3", "1." * 40 + "1", ".1", "0", "7.1"])
 def test_wrong_uids_become_valid_ones(source: Any, wrong: str) -> None:
     header = source_header(source(SOPInstanceUID=wrong, SeriesInstanceUID=wrong, StudyInstanceUID=wrong))
     assert all(UID(uid).is_valid for uid in (header.sop_instance, header.series, header.study))
