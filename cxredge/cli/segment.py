@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @run_options(timeout=None)
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed; the rest is done.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (HTML) with the results.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -38,6 +39,7 @@ def command(
     output: Path,
     overwrite: bool,
     resume: bool,
+    report: Path | None,
     **others: Any,
 ) -> None:
     """Segment the lungs in INPUTS: files (DICOM, PNG, JPEG, TIFF, NPY) and folders.
@@ -71,6 +73,10 @@ def command(
     with open_session("segment", inputs, output, options, resume=resume) as session:
         plan = prepare_output(session, found.targets, overwrite=overwrite, resume=resume)
         statuses = run(ctx, session, plan, inputs)
+        if report:
+            from cxredge.report import write_report
+
+            write_report(report, output)
     seconds = time.monotonic() - started
     log_event("run_ended", seconds=round(seconds, 1), **statuses)
     print_summary(statuses, found.skipped, len(plan.targets) - len(plan.kept), seconds, output)
