@@ -97,7 +97,12 @@ def is_dicom_object(name: str) -> bool:
     return name.endswith(".dcm")
 
 
-FORMAT_OPTIONS = [(), ("--no-overlay",), ("--timeout", "30"), ("--log-format", "json", "--log-level", "debug")]
+FORMAT_OPTIONS = [
+    (),
+    ("--format", "png,dicom-seg,dicom-sc,contour-json,npy", "--report", "report.html"),
+    ("--timeout", "30"),
+    ("--log-format", "json", "--log-level", "debug"),
+]
 
 
 @pytest.mark.parametrize("options", FORMAT_OPTIONS, ids=lambda options: " ".join(options) or "plain")
@@ -108,12 +113,16 @@ def test_nothing_of_a_patient_is_in_any_output_log_or_message(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    monkeypatch.chdir(tmp_path)
     result = segment(ward, "-o", tmp_path / "out", *options)
     assert result.exit_code == 3, result.output
     outputs = everything(tmp_path / "out")
     assert "good.mask.png" in outputs
+    outputs |= {path.name: path.read_bytes() for path in tmp_path.glob("*.html")}
+    outputs = {name: content for name, content in outputs.items() if not is_dicom_object(name)}
     streams = "".join(capfd.readouterr()) + result.output + result.stderr + caplog.text
     for secret in (MARKER, DATE, "NAME", "4711"):
         assert secret not in streams
