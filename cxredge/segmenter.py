@@ -21,6 +21,7 @@ from cxredge.backends.lane_pool import LanePool
 from cxredge.bundle import bundled_model
 from cxredge.contract import Contract
 from cxredge.errors import CxredgeError, InputError
+from cxredge.measurements import Measurements, measure
 from cxredge.open_streams import OpenStreams
 from cxredge.pipeline import available_cores, run_pipeline
 from cxredge.postprocessing import clean_logits, component_count, scale_mask
@@ -49,6 +50,7 @@ class Segmentation:
         logits: ``(S, S)`` float32 lung logits of the network, before post-processing.
         flags: reasons to look at the result: the header's notes, ``no_lung``, ``one_lung`` (a single component).
         milliseconds: time spent by stage: ``read``, ``preprocess``, ``inference``, ``postprocess``.
+        measurements: areas of the left and the right lung, their ratio and symmetry.
     """
 
     radiograph: Radiograph
@@ -56,6 +58,7 @@ class Segmentation:
     logits: NDArray[np.float32]
     flags: tuple[str, ...]
     milliseconds: dict[str, float]
+    measurements: Measurements
 
     @property
     def lung_area_fraction(self) -> float:
@@ -292,10 +295,11 @@ class Segmenter:
         started = time.perf_counter()
         clean = clean_logits(inferred.logits)
         mask = scale_mask(clean, prepared.radiograph.shape)
+        measurements = measure(prepared.radiograph, mask)
         flags = (*prepared.radiograph.notes, *quality_flags(clean > 0))
         spent = 1e3 * (time.perf_counter() - started)
         times = {**prepared.milliseconds, "inference": inferred.milliseconds, "postprocess": spent}
-        return Segmentation(prepared.radiograph, mask, inferred.logits, flags, times)
+        return Segmentation(prepared.radiograph, mask, inferred.logits, flags, times, measurements)
 
     def close(self) -> None:
         """Free the model and end every thread; using the segmenter afterwards is an error, closing it again is not.
