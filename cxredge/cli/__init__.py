@@ -33,6 +33,7 @@ COMMANDS = {
     "build-engine": "Compile a model for an NVIDIA GPU.",
     "inspect": "Show what is in a model file or an engine.",
     "serve": "Run a DICOM node that segments what it is sent.",
+    "web-demo": "Write a page that segments in the browser.",
     "benchmark": "Measure a model's speed stage by stage.",
     "doctor": "Show what cxredge finds on this machine.",
 }

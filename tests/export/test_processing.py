@@ -30,7 +30,7 @@ from cxredge_export.processing_parity import (
     whole_in_onnxruntime,
 )
 
-SHAPES = ((32, 32), (33, 400), (200, 160), (255, 257), (256, 256), (512, 512), (700, 90), (1000, 1300))
+SHAPES = ((32, 32), (33, 400), (255, 257), (512, 512), (700, 90), (1000, 1300))
 LARGEST_DIFFERENCE = 1e-4
 
 
@@ -68,7 +68,7 @@ def test_every_size_and_polarity_gives_the_runtime_s_mask(
     assert parity.max_abs_difference < LARGEST_DIFFERENCE
 
 
-@pytest.mark.parametrize("size", [1, 16, 100, 256])
+@pytest.mark.parametrize("size", [16, 100, 256])
 def test_resizing_is_opencv_s(size: int) -> None:
     run = whole_in_onnxruntime(add_processing(identity(size)))
     for height, width in ((40, 33), (64, 100), (255, 611), (512, 32), (1024, 1024)):
