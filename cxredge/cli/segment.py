@@ -77,8 +77,8 @@ def command(
             from cxredge.report import write_report
 
             write_report(report, output)
-    seconds = time.monotonic() - started
-    log_event("run_ended", seconds=round(seconds, 1), **statuses)
+        seconds = time.monotonic() - started
+        log_event("run_ended", seconds=round(seconds, 1), **statuses)
     print_summary(statuses, found.skipped, len(plan.targets) - len(plan.kept), seconds, output)
     if statuses["failed"]:
         ctx.exit(NOTHING_DONE if statuses.total() == statuses["failed"] else SOME_FAILED)
