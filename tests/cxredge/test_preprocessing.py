@@ -14,7 +14,7 @@ from PIL import Image
 
 from cxredge import Radiograph, Segmenter, read_radiograph
 from cxredge.errors import InputError
-from cxredge.preprocessing import grey_levels, network_input, network_mask, resize
+from cxredge.preprocessing import grey_levels, network_input, network_mask, offset_from_black, resize
 from cxredge.radiograph import Polarity
 
 IMAGE = st.integers(32, 70).flatmap(
@@ -261,3 +261,24 @@ def test_a_range_of_one_value_is_refused(phantom: np.ndarray) -> None:
 def test_a_range_that_is_not_finite_is_refused(limit: float, phantom: np.ndarray) -> None:
     with pytest.raises(InputError, match="not finite"):
         Radiograph(phantom, value_range=(0, limit))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "f4", "f8"])
+def test_the_one_copy_is_of_single_precision(dtype: str) -> None:
+    pixels = np.arange(64 * 48).reshape(64, 48).astype(dtype)
+    assert offset_from_black(Radiograph(pixels), pixels.min(), pixels.max()).dtype == np.float32
+
+
+def test_a_limit_between_two_values_is_not_rounded_before_it_is_subtracted() -> None:
+    pixels = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48) + np.uint16(60_000)
+    low, high = 60_000.0123, 63_000.4567
+    offset = offset_from_black(Radiograph(pixels, value_range=(low, high)), low, high)
+    expected = np.clip(pixels.astype(np.float64) - low, 0, high - low).astype(np.float32)
+    np.testing.assert_array_equal(offset, expected)
+
+
+def test_a_picture_is_made_by_averaging() -> None:
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[::4, ::4] = 160
+    picture = grey_levels(Radiograph(pixels), (16, 16), 160)
+    np.testing.assert_array_equal(picture, np.full((16, 16), 10))
