@@ -141,6 +141,11 @@ class Acceptor:
         return int(self._server.server_address[1])
 
     @property
+    def associations(self) -> int:
+        """Number of connections, those that have no association yet included."""
+        return len(self._server.active_associations)
+
+    @property
     def listening(self) -> bool:
         """Whether associations are accepted."""
         return self._thread.is_alive() and not self._draining

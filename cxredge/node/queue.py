@@ -176,6 +176,11 @@ class JobQueue:
         with self.changed:
             self.changed.wait(seconds)
 
+    def wake(self) -> None:
+        """End every wait."""
+        with self.changed:
+            self.changed.notify_all()
+
     def close(self) -> None:
         """Close the database."""
         with self._lock:

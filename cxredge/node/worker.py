@@ -59,6 +59,7 @@ class Worker:
     def close(self) -> None:
         """Finish what is under way and end."""
         self._stopping.set()
+        self._queue.wake()
         self._thread.join()
 
     def _run(self) -> None:

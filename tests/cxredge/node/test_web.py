@@ -1,0 +1,190 @@
+"""The HTTP side of a node."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import socket
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from PIL import Image
+from pydicom import dcmread
+
+from cxredge.node.service import Node
+from cxredge.node.worker import Engine
+from cxredge.phantom import make_radiograph
+
+from .peers import SMALL, get
+
+Start = Callable[..., Node]
+
+
+@pytest.fixture
+def node(start: Start) -> Node:
+    return start(replace(SMALL, upload_bytes=1 << 20, upload_seconds=2.0), http=("127.0.0.1", 0))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def post(node: Node, content: Any, kind: str = "image/png", query: str = "", **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", node.http_port or 0, timeout=30)
+    connection.request("POST", f"/segment{query}", content, {"Content-Type": kind, **headers})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+def test_a_picture_gives_the_mask_that_python_gives(node: Node, engine: Engine) -> None:
+    pixels = make_radiograph(3, 300, 260).pixels << 4
+    status, content = post(node, png(pixels))
+    answer = json.loads(content)
+    assert (status, answer["width"], answer["height"], answer["flags"]) == (200, 260, 300, [])
+    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]["base64"]))))
+    np.testing.assert_array_equal(mask == 255, engine.segmenter(pixels).mask)
+
+
+def test_a_dicom_file_gives_a_segmentation(node: Node, radiograph: Path) -> None:
+    status, content = post(node, radiograph.read_bytes(), "application/dicom", "?result=seg")
+    result = dcmread(io.BytesIO(content))
+    assert (status, result.Modality) == (200, "SEG")
+    assert result.StudyInstanceUID == dcmread(radiograph).StudyInstanceUID
+    status, content = post(node, radiograph.read_bytes(), "application/dicom", "?result=sc")
+    assert (status, dcmread(io.BytesIO(content)).Modality) == (200, "OT")
+
+
+def test_what_is_posted_is_not_kept(node: Node) -> None:
+    post(node, png(make_radiograph(3, 100, 100).pixels))
+    assert list(node.state.incoming.iterdir()) == []
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of some hundred bytes that says it has many pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+WRONG = {
+    "no type": ("", "", b"x", 415),
+    "another type": ("text/html", "", b"<html>", 415),
+    "another content": ("image/jpeg", "", bomb(10), 415),
+    "not DICOM": ("application/dicom", "", b"x" * 2000, 415),
+    "nothing": ("image/png", "", b"", 415),
+    "a bomb": ("image/png", "", bomb(60_000), 422),
+    "a damaged picture": ("image/png", "", bomb(100), 422),
+    "too large": ("image/png", "", b"\x89PNG" + bytes(2 << 20), 413),
+    "a segmentation of a picture": ("image/png", "?result=seg", None, 422),
+    "an unknown result": ("image/png", "?result=pdf", None, 422),
+}
+
+
+@pytest.mark.parametrize(("kind", "query", "content", "expected"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_segmented_is_refused(
+    node: Node, kind: str, query: str, content: bytes | None, expected: int
+) -> None:
+    status, answer = post(node, png(make_radiograph(3, 100, 100).pixels) if content is None else content, kind, query)
+    assert status == expected
+    assert json.loads(answer)["detail"]
+    assert get(f"http://127.0.0.1:{node.http_port}/readyz") == b"ready"
+
+
+def test_two_gigabytes_are_refused_at_once(node: Node) -> None:
+    with socket.create_connection(("127.0.0.1", node.http_port or 0), timeout=20) as client:
+        client.sendall(
+            b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 2147483648\r\n\r\n"
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_two_gigabytes_that_are_not_announced_are_refused_on_the_way(node: Node) -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(2048):
+            taken += 1
+            yield bytes(1 << 20)
+
+    try:
+        status, _ = post(node, endless())
+        assert status == 413
+    except (BrokenPipeError, ConnectionResetError):  # the node has answered and closed
+        pass
+    assert taken < 200, "mebibytes"
+    assert list(node.state.incoming.iterdir()) == []
+
+
+def test_an_upload_that_never_ends_is_given_up(node: Node) -> None:
+    with socket.create_connection(("127.0.0.1", node.http_port or 0), timeout=20) as client:
+        client.sendall(
+            b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n\x89PNG"
+        )
+        assert client.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_one_request_too_many_is_told_to_try_again(start: Start) -> None:
+    node = start(replace(SMALL, uploads=0), http=("127.0.0.1", 0))
+    assert post(node, png(make_radiograph(3, 100, 100).pixels))[0] == 503
+
+
+def test_health_and_metrics(node: Node) -> None:
+    base = f"http://127.0.0.1:{node.http_port}"
+    post(node, b"", "text/html")
+    assert get(f"{base}/healthz") == b"ok"
+    metrics = get(f"{base}/metrics").decode()
+    assert 'cxredge_http_requests_total{code="415"} 1.0' in metrics
+    assert 'cxredge_jobs{state="waiting"} 0.0' in metrics
+    assert b"openapi.json" in get(f"{base}/docs")
+
+
+def conforms(node: Node, examples: int) -> None:
+    """Requests made from the OpenAPI page never end in an error of the server."""
+    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{node.http_port}/openapi.json")
+    operations = [operation.ok() for operation in schema.get_all_operations()]
+    assert {f"{one.method.upper()} {one.path}" for one in operations} >= {"POST /segment", "GET /readyz"}
+    for operation in operations:
+
+        @settings(
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def check(case: schemathesis.Case) -> None:
+            answer = case.call(timeout=30)
+            assert answer.status_code < 500
+
+        check()
+
+
+def test_schemathesis_finds_no_server_error(node: Node) -> None:
+    conforms(node, 15)
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_server_error_in_many_requests(node: Node) -> None:
+    conforms(node, 1000)
