@@ -74,8 +74,10 @@ def test_each_sample_is_followed_by_its_shifted_copy_with_the_same_labels(refere
 
 def test_a_row_that_lacks_a_lung_is_not_scored_for_dice(graph, dataset):
     manifest = dataset / "manifest.csv"
-    text = manifest.read_text().replace("name,split,patientid", "name,split,patientid,left_lung")
-    manifest.write_text(text.replace("chest0,train,0", "chest0,train,0,0"))
+    header, *rows = manifest.read_text().splitlines()
+    lungs = ["0" if row.startswith("chest0,") else "1" for row in rows]
+    rows = [f"{row},{lung}" for row, lung in zip(rows, lungs, strict=True)]
+    manifest.write_text("\n".join([f"{header},left_lung", *rows]) + "\n")
     samples = list(read_samples(find_sources([dataset]), 64))[:2]
     first, _, second, _ = make_references(open_session(graph, 1), samples)
     assert first.lungs is None

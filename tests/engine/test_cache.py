@@ -87,12 +87,12 @@ def test_a_build_that_fails_leaves_nothing(error: BaseException, cache: Path) ->
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, content: bytes) -> int:
+    def full(self: Path, mode: str) -> None:
         raise OSError(28, "No space left on device")
 
     plan = tmp_path / "model.plan"
     plan.write_bytes(PLAN)
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OutputError, match=r"model\.json: cannot be written: No space left on device"):
         make_engine(plan, lambda plan: make_record())
     assert list(tmp_path.iterdir()) == []
