@@ -327,15 +327,16 @@ def test_an_object_whose_sender_goes_leaves_nothing(start: Start, radiograph: Pa
     association = entity.associate("127.0.0.1", node.acceptor.port, ae_title="CXREDGE")
     connection = association.dul.socket
     assert connection
-    whole, sent = connection.send, []
+    whole = connection.send
 
-    def some(content: bytes) -> None:
-        sent.append(content)
-        if len(sent) == 4:
-            connection._shutdown_socket()
-        whole(content)
+    def half(content: bytes) -> None:
+        if len(content) < 10_000:
+            whole(content)
+            return
+        whole(content[: len(content) // 2])
+        connection._shutdown_socket()
 
-    connection.send = some
+    connection.send = half
     association.send_c_store(dataset)
     until(lambda: not node.acceptor.associations)
     until(lambda: not any(node.state.incoming.iterdir()))
