@@ -115,7 +115,7 @@ def test_dcmtk_sends_and_orthanc_gets_the_segmentations(
         for one in segmentations
     }
     assert referenced == sources
-    assert len(archive.of_modality("OT")) == 4, "secondary captures"
+    until(lambda: len(archive.of_modality("OT")) == 4, 60)  # secondary captures
     assert node.stop() == 0
     assert "made" not in node.log.read_text().lower(), "Made^Radiograph is the patient"
 
@@ -127,7 +127,7 @@ def test_orthanc_sends_a_study_and_gets_it_back_segmented(
     archive = orthanc(port)
     serve("--reply", f"ORTHANC@127.0.0.1:{archive.dicom}", "--results", "seg", port=port)
     assert run(need("storescu"), "-aec", "ORTHANC", "127.0.0.1", str(archive.dicom), *study).returncode == 0
-    (number,) = archive.ask("/studies")
+    (number,) = archive.ask("/series")
     for _ in range(2):  # once more: the same objects
         answer = archive.ask("/modalities/node/store", str(number).encode())
         assert answer["FailedInstancesCount"] == 0
