@@ -12,6 +12,7 @@ from typing import Any
 
 from cxredge.errors import ModelError
 from cxredge.limits import parse_json
+from cxredge.reference import Reference, read_reference
 
 CONTRACT_KEY = "cxredge"
 FORMAT = 1
@@ -48,8 +49,9 @@ class Contract:
         resize: rule for the size of the input; one is known.
         polarity: which value is shown white in the input.
         output: meaning of the output; one is known.
-        input_statistics: of the training radiographs, for the out-of-distribution flag; reserved.
-        flag_thresholds: of the quality flags; reserved.
+        input_statistics: what is usual of radiographs and their masks, see :mod:`cxredge.reference`.
+        flag_thresholds: of the quality flags, and what they were derived from. Without both there are the basic
+            flags only.
         provenance: configuration and data hashes, commit, iterations.
         measured: figures by data set, as ``cxredge evaluate`` gave them.
         parity: comparison with the network that the file was made from.
@@ -108,6 +110,12 @@ class Contract:
                 raise ModelError(f"contract: {name} must be an object")
         if not isinstance(self.folds, tuple) or not all(isinstance(fold, str) for fold in self.folds):
             raise ModelError("contract: folds must be a list of names")
+        read_reference(self.input_statistics, self.flag_thresholds)
+
+    @property
+    def reference(self) -> Reference | None:
+        """Statistics and thresholds of the quality flags, or ``None`` where the model has none; read anew each time."""
+        return read_reference(self.input_statistics, self.flag_thresholds)
 
     def to_json(self) -> str:
         """The contract as JSON text."""

@@ -21,12 +21,14 @@ from cxredge.backends.lane_pool import LanePool
 from cxredge.bundle import bundled_model
 from cxredge.contract import Contract
 from cxredge.errors import CxredgeError, InputError
+from cxredge.flags import basic_flags, find, inverted, is_inverted, limited_flags
 from cxredge.measurements import Measurements, measure
 from cxredge.open_streams import OpenStreams
 from cxredge.pipeline import available_cores, run_pipeline
-from cxredge.postprocessing import clean_logits, component_count, scale_mask
+from cxredge.postprocessing import clean_logits, scale_mask
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import MINIMUM_SIDE, Radiograph, read_radiograph, require_finite
+from cxredge.reference import INVERTED_POLARITY
 from cxredge.submission import Submissions
 
 if TYPE_CHECKING:
@@ -36,19 +38,17 @@ Source: TypeAlias = "str | os.PathLike[str] | Radiograph | NDArray[Any] | Datase
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-NO_LUNG = "no_lung"
-ONE_LUNG = "one_lung"
-
 
 @dataclass(frozen=True)
 class Segmentation:
     """The lungs of one radiograph.
 
     Attributes:
-        radiograph: what was segmented.
+        radiograph: what was segmented; with the other polarity than it was given where that was corrected.
         mask: ``(H, W)`` bool at the radiograph's own size, True inside the lungs.
         logits: ``(S, S)`` float32 lung logits of the network, before post-processing.
-        flags: reasons to look at the result: the header's notes, ``no_lung``, ``one_lung`` (a single component).
+        flags: reasons to look at the result: the header's notes, ``inverted_polarity`` where the radiograph was
+            corrected, and what :mod:`cxredge.flags` finds.
         milliseconds: time spent by stage: ``read``, ``preprocess``, ``inference``, ``postprocess``.
         measurements: areas of the left and the right lung, their ratio and symmetry.
     """
@@ -74,11 +74,19 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A radiograph with its network input ``(S, S)`` and the time it took so far."""
+    """A radiograph on its way.
+
+    Attributes:
+        radiograph: with its polarity corrected where that was needed.
+        input: ``(S, S)`` network input.
+        milliseconds: time it took so far, by stage.
+        flags: what was found until here.
+    """
 
     radiograph: Radiograph
     input: NDArray[np.float32]
     milliseconds: dict[str, float]
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class Segmenter:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._reference = backend.contract.reference
         self._calls = LanePool([None] * (available_cores() + backend.lanes), owner="segmenter")
         self._submissions: Submissions[Source, Segmentation] = Submissions()
         self._streams = OpenStreams()
@@ -278,10 +287,15 @@ class Segmenter:
         read = time.perf_counter()
         try:
             pixels = network_input(radiograph, self.contract.input_size)
+            corrected = self._reference is not None and is_inverted(pixels, self._reference)
+            if corrected:
+                radiograph = inverted(radiograph)
+                pixels = network_input(radiograph, self.contract.input_size)
         except InputError as error:
             raise InputError(error.reason, source if isinstance(source, str | os.PathLike) else None) from error
         done = time.perf_counter()
-        return Prepared(radiograph, pixels, {"read": 1e3 * (read - started), "preprocess": 1e3 * (done - read)})
+        times = {"read": 1e3 * (read - started), "preprocess": 1e3 * (done - read)}
+        return Prepared(radiograph, pixels, times, (INVERTED_POLARITY,) if corrected else ())
 
     def infer(self, batch: list[Prepared]) -> list[Inferred]:
         """Stage two: run one batch on the device."""
@@ -296,10 +310,20 @@ class Segmenter:
         clean = clean_logits(inferred.logits)
         mask = scale_mask(clean, prepared.radiograph.shape)
         measurements = measure(prepared.radiograph, mask)
-        flags = (*prepared.radiograph.notes, *quality_flags(clean > 0))
+        flags = self._flags(prepared, inferred.logits, clean > 0, measurements)
         spent = 1e3 * (time.perf_counter() - started)
         times = {**prepared.milliseconds, "inference": inferred.milliseconds, "postprocess": spent}
         return Segmentation(prepared.radiograph, mask, inferred.logits, flags, times, measurements)
+
+    def _flags(
+        self, prepared: Prepared, logits: NDArray[np.float32], clean: NDArray[np.bool_], measurements: Measurements
+    ) -> tuple[str, ...]:
+        """Reasons to look at a result."""
+        flags = (*prepared.radiograph.notes, *prepared.flags, *basic_flags(measurements))
+        if self._reference is None:
+            return flags
+        found = find(prepared.input, logits, clean, measurements, prepared.radiograph.pixels.size)
+        return (*flags, *limited_flags(found, self._reference))
 
     def close(self) -> None:
         """Free the model and end every thread; using the segmenter afterwards is an error, closing it again is not.
@@ -355,9 +379,3 @@ def raising(outcomes: Generator[Result | CxredgeError, None, None]) -> Iterator[
             if isinstance(outcome, CxredgeError):
                 raise outcome
             yield outcome
-
-
-def quality_flags(mask: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Flags of a mask: ``no_lung`` where it is empty, ``one_lung`` where it is a single component."""
-    lungs = component_count(mask)
-    return (NO_LUNG,) if lungs == 0 else (ONE_LUNG,) if lungs == 1 else ()

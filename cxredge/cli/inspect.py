@@ -94,7 +94,17 @@ def contract_rows(contract: Contract) -> dict[str, object]:
         "measured": ", ".join(measured_sets(contract)) or "nothing",
         "calibration": "yes" if contract.calibration else "none",
         "processing": "inside" if contract.processing else "outside",
+        "flags": flags_known(contract),
     }
+
+
+def flags_known(contract: Contract) -> str:
+    """Which quality flags the model can give, and what they were derived from."""
+    reference = contract.reference
+    if reference is None:
+        return "basic only (no thresholds; 'cxredge thresholds' derives them)"
+    counts = ", ".join(f"{count} of {name}" for name, count in reference.source.get("radiographs", {}).items())
+    return f"all, by the radiographs {counts or 'not said'}"
 
 
 def measured_sets(contract: Contract) -> list[str]:

@@ -11,6 +11,8 @@ import pytest
 from cxredge.contract import LONGEST_CONTRACT, Contract, parse_contract
 from cxredge.errors import ModelError
 
+from .test_reference import made_reference
+
 
 def changed(contract: Contract, **values: Any) -> str:
     return json.dumps({**json.loads(contract.to_json()), **values})
@@ -25,8 +27,8 @@ def test_round_trip_through_json() -> None:
         licence="research only",
         precision="int8",
         folds=("adain", "head"),
-        input_statistics={"mean": 0.1},
-        flag_thresholds={"area": [0.1, 0.6]},
+        input_statistics=made_reference().statistics,
+        flag_thresholds=made_reference().thresholds,
         provenance={"commit": "abc", "iterations": 12},
         measured={"jsrt": {"dice": 0.97}},
         parity={"flipped_pixels": 0},
