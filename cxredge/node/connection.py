@@ -10,10 +10,12 @@ import shutil
 import ssl
 import time
 from pathlib import Path
+from queue import Empty
 from socket import socket
 from typing import Any
 
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from cxredge.logs import log_event
@@ -21,7 +23,7 @@ from cxredge.node.limits import ASSOCIATION_REQUEST, HALF_OPEN, MESSAGE_IN_MEMOR
 
 HEADER_LENGTH = 6
 """Bytes of a PDU before its content (PS3.8, 9.3.1)."""
-IDLE_PAUSE = 0.01
+IDLE_PAUSE = 0.02
 """Seconds between two looks at a connection on which nothing happens; pynetdicom's own 1 ms makes 200 of them busy."""
 RECEIVED_AT_ONCE = 1 << 16
 DISK_CHECKED_EVERY = 16 << 20
@@ -101,6 +103,19 @@ class BoundedSocket(AssociationSocket):
                 raise CutOff("the disk is full")
 
 
+class WaitingProvider(DIMSEServiceProvider):
+    """Messages of an association, which are waited for rather than looked for a thousand times a second."""
+
+    def get_msg(self, block: bool = False) -> Any:
+        """The next message; two ``None`` where none has come within a moment."""
+        if block:
+            return super().get_msg(block=True)
+        try:
+            return self.msg_queue.get(timeout=IDLE_PAUSE)
+        except Empty:
+            return None, None
+
+
 class BoundedHandler(RequestHandler):
     """Makes the association of a connection, after the TLS handshake where there is one."""
 
@@ -115,6 +130,7 @@ class BoundedHandler(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         association.dul._run_loop_delay = IDLE_PAUSE
+        association.dimse = WaitingProvider(association)
         association.dul.event_queue.get_nowait()  # Evt5, of the socket that is replaced; the new one gives it again
         association.dul.socket = BoundedSocket(association, self.request, self.server.limits, self.server.incoming)
         return association
