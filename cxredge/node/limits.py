@@ -39,7 +39,7 @@ class NodeLimits:
     object_bytes: int = 512 * MEBIBYTE
     queue: int = 10_000
     free_bytes: int = 1024 * MEBIBYTE
-    request_seconds: float = 10.0
+    request_seconds: float = 30.0
     pdu_seconds: float = 30.0
     idle_seconds: float = 60.0
     stop_seconds: float = 20.0
