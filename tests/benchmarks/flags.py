@@ -38,6 +38,8 @@ from cxredge.reference import (
     UNUSUAL_SHAPE,
 )
 
+AFTERWARDS = ("rotated by 45", "upside down", "upper third only")
+"""Ways that were added after the descriptions had been chosen, and not looked at before."""
 ROTATED = ("rotated by 90", "rotated by 180", "rotated by 270")
 BLANK = ("left half black", "lower half black", "upper half white")
 ONE_LUNG_CROPS = ("left half only", "right half only")
@@ -73,6 +75,10 @@ def spoiled(pixels: np.ndarray, seed: int) -> Iterator[tuple[str, np.ndarray]]:
     left[:, : width // 2], lower[height // 2 :], upper[: height // 2] = black, black, white
     yield from zip(BLANK, (left, lower, upper), strict=True)
     yield ZOOMED, pixels[height // 4 : -height // 4, width // 4 : -width // 4].copy()
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    yield AFTERWARDS[0], cv2.warpAffine(pixels, cv2.getRotationMatrix2D(centre, 45, 1), (width, height))
+    yield AFTERWARDS[1], pixels[::-1].copy()
+    yield AFTERWARDS[2], pixels[: height // 3].copy()
     span = float(white) - float(black)
     yield NOISY, pixels + np.random.default_rng(seed).normal(0, 0.4 * span, pixels.shape)
 
