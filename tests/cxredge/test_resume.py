@@ -84,6 +84,10 @@ def assert_nothing_half_written(folder: Path) -> None:
             for line in path.read_bytes().splitlines(keepends=True):
                 assert json.loads(line)["input"]
                 assert line.endswith(b"\n")
+        elif path.name == "results.csv":  # of a run that was killed after it
+            rows = list(csv.reader(path.read_text().splitlines()))
+            assert {len(row) for row in rows} == {len(rows[0])}
+            assert len(rows) == 1 + len(records(folder))
         elif path.is_file() and ".cxredge" not in path.parts:
             assert PART_NAME.fullmatch(path.name), path
 

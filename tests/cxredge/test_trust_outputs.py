@@ -124,7 +124,7 @@ def test_nothing_of_a_patient_is_in_any_output_log_or_message(
     outputs |= {path.name: path.read_bytes() for path in tmp_path.glob("*.html")}
     outputs = {name: content for name, content in outputs.items() if not is_dicom_object(name)}
     streams = "".join(capfd.readouterr()) + result.output + result.stderr + caplog.text
-    for secret in (MARKER, DATE, "NAME", "4711"):
+    for secret in (MARKER, DATE, "NAME", "ID-4711"):
         assert secret not in streams
         assert [name for name, content in outputs.items() if secret.encode() in content] == []
 

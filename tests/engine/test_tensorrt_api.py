@@ -15,8 +15,9 @@ from .api_uses import MODULE, VERSIONS, unresolved, uses
 
 PACKAGE = Path(cxredge.__file__).parent
 ALL = sorted(PACKAGE.rglob("*.py"))
-SOURCES = [path for path in ALL if path.parent.name != "cuda"]
-"""The modules of CUDA hold contexts and modules of another kind; they never see TensorRT, see below."""
+OTHERS = {"cuda", "node"}
+SOURCES = [path for path in ALL if path.parent.name not in OTHERS]
+"""The modules of CUDA hold contexts, those of the node engines of another kind; they never see TensorRT, see below."""
 CALLING = [path for path in SOURCES if uses(path.read_text(encoding="utf-8"))]
 NOT_TENSORRT: frozenset[str] = frozenset()
 """Names of members that other objects of ours have too."""
@@ -27,7 +28,7 @@ def test_the_lists_are_those_of_the_versions_that_we_support() -> None:
     assert all("build_serialized_network" in classes["Builder"] for classes in VERSIONS.values())
 
 
-def test_the_modules_of_cuda_never_see_tensorrt() -> None:
+def test_the_modules_of_cuda_and_of_the_node_never_see_tensorrt() -> None:
     for path in set(ALL) - set(SOURCES):
         names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
         assert not names & {"trt", "flavour", "tensorrt", "tensorrt_rtx"}, path
