@@ -104,7 +104,7 @@ def memory_bytes() -> int:
 
 def decoded_pixels(path: Path) -> int:
     """Samples that a file holds by its header; its size in bytes where the header does not say, 0 without a file."""
-    from cxredge.dicom_prefix import HEAD_LENGTH, is_dicom, lacks_preamble
+    from cxredge.dicom.prefix import HEAD_LENGTH, is_dicom, lacks_preamble
     from cxredge.radiograph import NPY_MAGIC
 
     try:
@@ -141,10 +141,10 @@ def npy_samples(path: Path) -> int:
 
 def dicom_samples(path: Path) -> int:
     """Rows times columns, samples and frames of a DICOM file."""
-    from cxredge.open_gdcm import import_quietly
+    from cxredge.libraries.open_gdcm import import_quietly
 
     import_quietly()
-    from cxredge.dicom_file import open_data_set
+    from cxredge.dicom.file import open_data_set
 
     dataset = open_data_set(path, keywords=["Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"])
     samples, frames = int(dataset.get("SamplesPerPixel") or 1), int(dataset.get("NumberOfFrames") or 1)

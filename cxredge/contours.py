@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.laterality import Region, find_lungs
-from cxredge.open_cv import cv2
+from cxredge.libraries.open_cv import cv2
 from cxredge.preprocessing import grey_levels
+from cxredge.quality.laterality import Region, find_lungs
 from cxredge.radiograph import Radiograph
 from cxredge.segmenter import Segmentation
 

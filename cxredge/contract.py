@@ -12,7 +12,7 @@ from typing import Any
 
 from cxredge.errors import ModelError
 from cxredge.limits import parse_json
-from cxredge.reference import Reference, read_reference
+from cxredge.quality.reference import Reference, read_reference
 
 CONTRACT_KEY = "cxredge"
 FORMAT = 1
@@ -49,7 +49,7 @@ class Contract:
         resize: rule for the size of the input; one is known.
         polarity: which value is shown white in the input.
         output: meaning of the output; one is known.
-        input_statistics: what is usual of radiographs and their masks, see :mod:`cxredge.reference`.
+        input_statistics: what is usual of radiographs and their masks, see :mod:`cxredge.quality.reference`.
         flag_thresholds: of the quality flags, and what they were derived from. Without both there are the basic
             flags only.
         provenance: configuration and data hashes, commit, iterations.

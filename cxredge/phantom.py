@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.open_cv import cv2
+from cxredge.libraries.open_cv import cv2
 from cxredge.radiograph import MINIMUM_SIDE
 
 Canvas: TypeAlias = NDArray[np.uint8]

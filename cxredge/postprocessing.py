@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.open_cv import cv2
+from cxredge.libraries.open_cv import cv2
 
 LUNGS = 2
 """Connected components that are kept."""

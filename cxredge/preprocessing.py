@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import InputError
-from cxredge.open_cv import cv2
+from cxredge.libraries.open_cv import cv2
 from cxredge.radiograph import Radiograph
 
 SMALLEST_RANGE, LARGEST_RANGE = 1e-30, 1e30

@@ -1,7 +1,7 @@
 """A radiograph as it came from the machine: pixels, polarity, spacing and identity.
 
 :func:`read_radiograph` finds the reader by the file's content, never by its name. The readers are
-:mod:`cxredge.raster` (PNG, JPEG, TIFF, NPY) and :mod:`cxredge.dicom`; what they give goes to
+:mod:`cxredge.raster` (PNG, JPEG, TIFF, NPY) and :mod:`cxredge.dicom.reading`; what they give goes to
 :mod:`cxredge.preprocessing`.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.dicom_prefix import HEAD_LENGTH, is_dicom, lacks_preamble
+from cxredge.dicom.prefix import HEAD_LENGTH, is_dicom, lacks_preamble
 from cxredge.errors import InputError
 from cxredge.limits import LARGEST_IMAGE_FILE, LimitError, require_file_size
 
@@ -138,10 +138,10 @@ def _read(path: Path) -> Radiograph:
     if not head:
         raise InputError("the file is empty")
     if is_dicom(head) or lacks_preamble(head):
-        from cxredge.open_gdcm import import_quietly
+        from cxredge.libraries.open_gdcm import import_quietly
 
         import_quietly()
-        from cxredge.dicom import read_dicom
+        from cxredge.dicom.reading import read_dicom
 
         return read_dicom(path)
     from cxredge.raster import read_npy, read_raster

@@ -20,8 +20,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from cxredge.errors import CxredgeError, InputError
+from cxredge.libraries.open_cv import cv2
 from cxredge.limits import LimitError, require_image_size
-from cxredge.open_cv import cv2
 from cxredge.radiograph import Polarity, Radiograph, require_finite
 
 T = TypeVar("T", np.uint8, np.uint16)

@@ -21,14 +21,14 @@ from cxredge.backends.lane_pool import LanePool
 from cxredge.bundle import bundled_model
 from cxredge.contract import Contract
 from cxredge.errors import CxredgeError, InputError
-from cxredge.flags import basic_flags, find, inverted, is_inverted, limited_flags
-from cxredge.measurements import Measurements, measure
 from cxredge.open_streams import OpenStreams
 from cxredge.pipeline import available_cores, run_pipeline
 from cxredge.postprocessing import clean_logits, scale_mask
 from cxredge.preprocessing import network_input
+from cxredge.quality.flags import basic_flags, find, inverted, is_inverted, limited_flags
+from cxredge.quality.measurements import Measurements, measure
+from cxredge.quality.reference import INVERTED_POLARITY
 from cxredge.radiograph import MINIMUM_SIDE, Radiograph, read_radiograph, require_finite
-from cxredge.reference import INVERTED_POLARITY
 from cxredge.submission import Submissions
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Segmentation:
         mask: ``(H, W)`` bool at the radiograph's own size, True inside the lungs.
         logits: ``(S, S)`` float32 lung logits of the network, before post-processing.
         flags: reasons to look at the result: the header's notes, ``inverted_polarity`` where the radiograph was
-            corrected, and what :mod:`cxredge.flags` finds.
+            corrected, and what :mod:`cxredge.quality.flags` finds.
         milliseconds: time spent by stage: ``read``, ``preprocess``, ``inference``, ``postprocess``.
         measurements: areas of the left and the right lung, their ratio and symmetry.
     """
@@ -366,7 +366,7 @@ def as_radiograph(source: Source) -> Radiograph:
     from pydicom.dataset import Dataset
 
     if isinstance(source, Dataset):
-        from cxredge.dicom import radiograph_from_dataset
+        from cxredge.dicom.reading import radiograph_from_dataset
 
         return radiograph_from_dataset(source)
     raise TypeError(f"a radiograph is a path, an array, a Radiograph or a pydicom Dataset, not {type(source).__name__}")

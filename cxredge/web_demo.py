@@ -18,7 +18,7 @@ from pathlib import Path
 from cxredge.contract import Contract
 from cxredge.errors import InputError
 from cxredge.limits import LimitError, read_bytes
-from cxredge.results import write_atomically
+from cxredge.runs.results import write_atomically
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 RUNTIME, WASM = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"

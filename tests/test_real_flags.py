@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cxredge import Radiograph, Segmenter
-from cxredge.dataset import open_dataset
-from cxredge.evaluation import DEFAULT_SPLITS
-from cxredge.shift import shifted
+from cxredge.data.dataset import open_dataset
+from cxredge.evaluation.evaluate import DEFAULT_SPLITS
+from cxredge.evaluation.shift import shifted
 
 pytestmark = pytest.mark.data
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 import cxredge
 from cxredge import Segmenter, read_radiograph
-from cxredge.dataset import open_dataset
-from cxredge.evaluation import DICE, evaluate
+from cxredge.data.dataset import open_dataset
+from cxredge.evaluation.evaluate import DICE, evaluate
 
 pytestmark = pytest.mark.data
 
@@ -66,8 +66,8 @@ def test_segment_command_finds_two_lungs_in_every_real_scan(data_root, tmp_path)
 
 
 def test_made_radiographs_are_segmented_as_they_were_drawn(segmenter):
+    from cxredge.evaluation.scoring import dice
     from cxredge.phantom import make_radiograph
-    from cxredge.scoring import dice
 
     scores = []
     for seed in range(6):

@@ -1,6 +1,6 @@
 """Shifted copies of the samples: what a strange machine might give, so that the ranges cover it too.
 
-Milder than the evaluation's shift (:mod:`cxredge.shift`) and drawn from seeds of its own: with u the
+Milder than the evaluation's shift (:mod:`cxredge.evaluation.shift`) and drawn from seeds of its own: with u the
 network's input in [0, 1] and ū its mean, ``v = ((u − ū)·c + ū)·b`` is clipped to [0, 1], gets Gaussian
 noise, and goes through the network's min-max normalisation like any other image.
 """

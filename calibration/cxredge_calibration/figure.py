@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cxredge.figures import DOTS_PER_INCH, write_figure
+from cxredge.evaluation.figures import DOTS_PER_INCH, write_figure
 from cxredge_calibration.report import CalibrationReport
 
 INT8, FLOATING, LIMIT = "#77aadd", "#ee8866", "#bb3333"

@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from cxredge.dataset import Case
+from cxredge.data.dataset import Case
+from cxredge.evaluation.scoring import dice, true_positive_ratio
 from cxredge.postprocessing import clean_logits
-from cxredge.scoring import dice, true_positive_ratio
 from cxredge_calibration.choice import with_shifted_copies
 from cxredge_calibration.samples import Sample
 from cxredge_calibration.simulation import run

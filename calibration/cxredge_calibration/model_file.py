@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import ModelError
 from cxredge.limits import LARGEST_MODEL, LimitError, read_bytes
-from cxredge.results import write_atomically
+from cxredge.runs.results import write_atomically
 
 
 def read_model(path: Path, *, with_processing: bool = False) -> tuple[onnx.ModelProto, Contract]:

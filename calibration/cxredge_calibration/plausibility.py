@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.errors import CalibrationError
-from cxredge.open_cv import cv2
+from cxredge.libraries.open_cv import cv2
 from cxredge.postprocessing import CONNECTIVITY, LUNGS, clean_logits, component_count
 
 SMALLEST_LUNG = 0.02

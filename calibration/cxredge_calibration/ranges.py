@@ -24,7 +24,7 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 from cxredge.contract import NORMALISATION, POLARITY, RESIZE
 from cxredge.errors import CalibrationError
 from cxredge.limits import read_json
-from cxredge.results import write_atomically
+from cxredge.runs.results import write_atomically
 from cxredge_calibration.layers import Layer
 from cxredge_calibration.options import Method, Step
 from cxredge_calibration.simulation import open_session, run, with_outputs

@@ -12,7 +12,7 @@ from typing import Any
 import onnxruntime
 
 from cxredge.errors import MissingExtraError
-from cxredge.results import write_atomically
+from cxredge.runs.results import write_atomically
 from cxredge_calibration.choice import Choice
 from cxredge_calibration.gate import ImageFigures
 from cxredge_calibration.layers import Layer

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.audit import PATIENT_COLUMN, TRAINING_SPLIT, without_shared_patients
-from cxredge.dataset import MANIFEST, Case, open_dataset
-from cxredge.discovery import find_radiographs
+from cxredge.data.audit import PATIENT_COLUMN, TRAINING_SPLIT, without_shared_patients
+from cxredge.data.dataset import MANIFEST, Case, open_dataset
 from cxredge.errors import CalibrationError, InputError
 from cxredge.preprocessing import network_input
+from cxredge.runs.discovery import find_radiographs
 
 
 @dataclass(frozen=True)

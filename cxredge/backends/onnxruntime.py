@@ -11,8 +11,8 @@ from cxredge.backends import check_inputs
 from cxredge.backends.lane_pool import LanePool
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import BackendError, ModelError
+from cxredge.libraries.onnx_runtime import onnxruntime
 from cxredge.limits import LARGEST_MODEL, LimitError, read_bytes
-from cxredge.onnx_runtime import onnxruntime
 from cxredge.pipeline import available_cores
 
 ERRORS_ONLY = 3

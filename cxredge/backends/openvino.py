@@ -16,8 +16,8 @@ from cxredge.backends import check_inputs
 from cxredge.backends.lane_pool import LanePool
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import BackendError, ModelError
+from cxredge.libraries.open_vino import openvino
 from cxredge.limits import LARGEST_MODEL, LimitError, require_file_size
-from cxredge.open_vino import openvino
 from cxredge.pipeline import available_cores
 
 DEVICE = "CPU"

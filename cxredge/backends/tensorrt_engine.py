@@ -14,7 +14,7 @@ from cxredge.engine.flavour import Flavour
 from cxredge.engine.record import EngineRecord
 from cxredge.errors import EngineError, OutputError
 from cxredge.limits import LimitError, read_bytes
-from cxredge.results import write_atomically
+from cxredge.runs.results import write_atomically
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from cxredge.errors import BackendError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from cxredge.backends import Backend, BackendName
-    from cxredge.benchmark import Measurement
-    from cxredge.benchmark_report import Row
-    from cxredge.roofline import Floor
+    from cxredge.benchmark.measure import Measurement
+    from cxredge.benchmark.report import Row
+    from cxredge.benchmark.roofline import Floor
 
 COMPILED = "torch-compile"
 OF_CHECKPOINTS = ("torch", COMPILED)
@@ -91,13 +91,13 @@ def command(
 
     Times are percentiles of runs in which the contestants take turns; "ratio" is the median of each
     run's ratio to that of MODEL beside it. "floor" is the roofline: what the arithmetic and the memory
-    traffic of the layers take on this device at best (cxredge/roofline.py says how it is computed).
+    traffic of the layers take on this device at best (cxredge/benchmark/roofline.py says how it is computed).
     torch is the network of the checkpoint as it was trained, unfolded.
     """
-    from cxredge.benchmark import measure
-    from cxredge.benchmark_report import content, print_host, print_rows
+    from cxredge.benchmark.measure import measure
+    from cxredge.benchmark.report import content, print_host, print_rows
     from cxredge.bundle import bundled_model
-    from cxredge.results import write_atomically
+    from cxredge.runs.results import write_atomically
 
     draw = None if figure is None else require_drawing()
     own = Contestant(backend, bundled_model() if str(model) == "bundled" else model)
@@ -184,7 +184,7 @@ def require_same_input(backends: Mapping[str, Backend], name: str) -> None:
 
 def find_sources(images: Sequence[Path], folder: Path) -> list[Path]:
     """The radiographs to measure on: those named, or made ones in ``folder``."""
-    from cxredge.discovery import find_radiographs
+    from cxredge.runs.discovery import find_radiographs
     from cxredge.sample import write_samples
 
     if not images:
@@ -214,9 +214,9 @@ def describe(
     sources: Sequence[Path],
 ) -> list[Row]:
     """What there is to say about each series besides its times."""
-    from cxredge.benchmark import flipped_pixels
-    from cxredge.benchmark_memory import peak_memory
-    from cxredge.benchmark_report import Row
+    from cxredge.benchmark.measure import flipped_pixels
+    from cxredge.benchmark.memory import peak_memory
+    from cxredge.benchmark.report import Row
 
     batches = [series.batch for series in measurement.series]
     memory = {name: peak_memory(partial(open_contestant, who), batches) for name, who in contestants.items()}
@@ -238,7 +238,7 @@ def describe(
 
 def floors_of(model: Path, backend: Backend, batches: Sequence[int]) -> dict[int, Floor | None]:
     """Roofline floor by batch size; nothing where the graph that runs, or the device's figures, are not known."""
-    from cxredge.roofline import find_roof, floor_of
+    from cxredge.benchmark.roofline import find_roof, floor_of
 
     if not model.is_file() or model.suffix != ".onnx":
         return {}
@@ -262,7 +262,7 @@ def require_drawing() -> Callable[[Measurement, Sequence[Row], Path], None]:
         MissingExtraError: matplotlib is not installed.
     """
     try:
-        from cxredge.benchmark_figure import draw
+        from cxredge.benchmark.figure import draw
     except ModuleNotFoundError as error:
         raise MissingExtraError("drawing figures", "evaluate") from error
     return draw

@@ -16,7 +16,7 @@ def command(results: tuple[str, ...], published: bool) -> None:
     A result may be given as LABEL=FILE; otherwise its row has the file's name. Each cell holds the means
     without, with weak and with harsh shift.
     """
-    from cxredge.comparison import markdown_table, published_table, read_row
+    from cxredge.evaluation.comparison import markdown_table, published_table, read_row
 
     rows = []
     for result in results:

@@ -13,8 +13,8 @@ from cxredge.cli import NOTHING_DONE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cxredge.audit import Audit, SetAudit
-    from cxredge.dataset import Case
+    from cxredge.data.audit import Audit, SetAudit
+    from cxredge.data.dataset import Case
 
 MOST_NAMED = 20
 """Findings of one kind that are printed; the JSON file has all."""
@@ -36,9 +36,9 @@ def check(ctx: click.Context, folders: tuple[Path, ...], json_file: Path | None)
     cropped or with another contrast; patients in the training split and a held-out split (val, test,
     external-test). A training image that is also a held-out image fails the check.
     """
-    from cxredge.audit import audit
-    from cxredge.dataset import open_dataset
-    from cxredge.results import write_atomically
+    from cxredge.data.audit import audit
+    from cxredge.data.dataset import open_dataset
+    from cxredge.runs.results import write_atomically
 
     found = audit([open_dataset(folder) for folder in folders])
     for each in found.sets:
@@ -75,7 +75,7 @@ def counts(numbers: Mapping[str, int], most: int = 6) -> str:
 
 def print_findings(found: Audit) -> None:
     """Print what is wrong, in plain words, the worst last."""
-    from cxredge.audit import ERRORS
+    from cxredge.data.audit import ERRORS
 
     findings = [finding for each in found.sets for finding in each.findings]
     leaks = found.leaks

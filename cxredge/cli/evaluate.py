@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cxredge.backends import BackendName, InferencePath
-    from cxredge.dataset import Dataset
-    from cxredge.evaluation import Summary
-    from cxredge.shift import Level
+    from cxredge.data.dataset import Dataset
+    from cxredge.evaluation.evaluate import Summary
+    from cxredge.evaluation.shift import Level
 
 MASKS = "masks:"
 """What a MODEL begins with that is a folder of masks in each data set."""
@@ -67,12 +67,12 @@ def command(
     MODEL is a model file, a checkpoint folder, or masks:FOLDER for masks that stand in that folder of each
     data set, such as a peer's (rows without one are left out). Dice, IoU and HD95 of the lungs where both are
     labelled; true-positive ratio (TPR) of the abnormality in infection/, of all of it and of what
-    lies inside the lungs. --shift repeats it on shifted radiographs (cxredge/shift.py defines how).
+    lies inside the lungs. --shift repeats it on shifted radiographs (cxredge/evaluation/shift.py defines how).
     """
-    from cxredge.dataset import open_dataset
-    from cxredge.evaluation import DEFAULT_SPLITS, evaluate, evaluate_masks, with_file
-    from cxredge.failures import failure_table
-    from cxredge.results import write_atomically
+    from cxredge.data.dataset import open_dataset
+    from cxredge.evaluation.evaluate import DEFAULT_SPLITS, evaluate, evaluate_masks, with_file
+    from cxredge.evaluation.failures import failure_table
+    from cxredge.runs.results import write_atomically
     from cxredge.segmenter import Segmenter
 
     peer = str(model).removeprefix(MASKS) if str(model).startswith(MASKS) else None
@@ -118,7 +118,7 @@ def draw(
 ) -> Iterator[Path]:
     """Draw the scores, and the adaptation of a checkpoint that has adapted; yields the files."""
     try:
-        from cxredge.figures import draw_figures
+        from cxredge.evaluation.figures import draw_figures
     except ModuleNotFoundError as error:
         raise MissingExtraError("drawing figures", "evaluate") from error
     yield from draw_figures(summaries, folder)
@@ -138,8 +138,8 @@ def print_failures(summaries: list[Summary]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from cxredge.evaluation import POOR_DICE
-    from cxredge.failures import POOR_TPR, failure_table
+    from cxredge.evaluation.evaluate import POOR_DICE
+    from cxredge.evaluation.failures import POOR_TPR, failure_table
 
     table = Table(title=f"poor cases: Dice < {POOR_DICE} or TPR inside the lung < {POOR_TPR}", title_justify="left")
     for title in ("data set", "shift", "failure", "cases"):
@@ -158,7 +158,7 @@ def print_scores(summaries: list[Summary]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from cxredge.evaluation import DICE, HD95, IOU, POOR_DICE, TPR, TPR_INSIDE
+    from cxredge.evaluation.evaluate import DICE, HD95, IOU, POOR_DICE, TPR, TPR_INSIDE
 
     table = Table(title="mean ± sd (minimum)", title_justify="left")
     table.add_column("data set")
@@ -189,7 +189,7 @@ def print_published() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cxredge.published import TABLE_3
+    from cxredge.evaluation.published import TABLE_3
 
     table = Table(title="Published: Oh & Ye, ECCV 2022, Table 3 (other images)", title_justify="left")
     table.add_column("method")

@@ -237,7 +237,7 @@ def write_models(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) ->
 def report_costs(models: Mapping[str, ModelProto], path: Path | None, *, printed: bool) -> None:
     """Measure what the models cost on this machine, print it, write it to ``path``."""
     from cxredge.pipeline import available_cores
-    from cxredge.results import write_atomically
+    from cxredge.runs.results import write_atomically
     from cxredge_export.cost import measure_costs
 
     threads = available_cores()
@@ -268,11 +268,11 @@ def print_costs(costs: Mapping[str, Cost], threads: int) -> None:
 
 def parity_radiographs(paths: tuple[Path, ...]) -> list[Radiograph]:
     """What the parity check runs on: test rows of data sets, other radiographs, or made ones."""
-    from cxredge.dataset import MANIFEST, open_dataset
-    from cxredge.discovery import find_radiographs
-    from cxredge.evaluation import DEFAULT_SPLITS
+    from cxredge.data.dataset import MANIFEST, open_dataset
+    from cxredge.evaluation.evaluate import DEFAULT_SPLITS
     from cxredge.phantom import make_radiograph
     from cxredge.radiograph import Radiograph, read_radiograph
+    from cxredge.runs.discovery import find_radiographs
 
     if not paths:
         return [Radiograph(make_radiograph(seed).pixels) for seed in range(MADE_RADIOGRAPHS)]

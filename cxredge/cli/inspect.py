@@ -52,7 +52,7 @@ def command(file: Path, model: Path | None, json_file: Path | None) -> None:
     what would make the engine be rebuilt on this machine. For a checkpoint folder, show how it was trained and
     how far a_self has moved in each encoder AdaIN layer.
     """
-    from cxredge.results import write_atomically
+    from cxredge.runs.results import write_atomically
 
     if file.is_dir():
         found = inspect_checkpoint(file)

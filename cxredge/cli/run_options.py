@@ -13,24 +13,24 @@ import click
 from cxredge import __version__
 from cxredge.backends import BACKENDS
 from cxredge.cli import STOPPED
-from cxredge.formats import FORMATS, SEGMENTATION_TYPES, Format, SegmentationType, format_names
 from cxredge.logs import FORMATS as LOG_FORMATS
 from cxredge.logs import LEVELS, LogFormat, hide_logs, show_logs
+from cxredge.runs.formats import FORMATS, SEGMENTATION_TYPES, Format, SegmentationType, format_names
 
 if TYPE_CHECKING:
     from cxredge.backends import BackendName
-    from cxredge.interruption import Interruption
-    from cxredge.journal import Entry, Journal
-    from cxredge.reader_process import Reader
-    from cxredge.results import Target
-    from cxredge.run import Writer
+    from cxredge.runs.interruption import Interruption
+    from cxredge.runs.journal import Entry, Journal
+    from cxredge.runs.reader_process import Reader
+    from cxredge.runs.results import Target
+    from cxredge.runs.run import Writer
     from cxredge.segmenter import Segmenter
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def parse_formats(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Format, ...]:
-    """Names of formats, joined by commas; each once, in the order of :data:`~cxredge.formats.FORMATS`."""
+    """Names of formats, joined by commas; each once, in the order of :data:`~cxredge.runs.formats.FORMATS`."""
     wanted = {name.strip() for name in value.split(",")}
     unknown = sorted(wanted.difference(FORMATS))
     if unknown:
@@ -142,12 +142,12 @@ class Session:
     interruption: Interruption
 
     def entries(self, targets: Iterable[Target]) -> Generator[Entry, None, None]:
-        """Segment ``targets``; see :func:`cxredge.run.segment_targets`.
+        """Segment ``targets``; see :func:`cxredge.runs.run.segment_targets`.
 
         Raises:
             Interrupted: a signal asked to stop.
         """
-        from cxredge.run import segment_targets
+        from cxredge.runs.run import segment_targets
 
         return self.interruption.each(
             segment_targets(
@@ -180,9 +180,9 @@ def open_session(
         CxredgeError: the model cannot be loaded, or the folder cannot be used for this run.
     """
     from cxredge.bundle import bundled_model
-    from cxredge.interruption import Interruption
-    from cxredge.journal import Journal, RunIdentity
-    from cxredge.proof import full_path, model_digest
+    from cxredge.runs.interruption import Interruption
+    from cxredge.runs.journal import Journal, RunIdentity
+    from cxredge.runs.proof import full_path, model_digest
     from cxredge.segmenter import Segmenter
 
     with (
@@ -215,7 +215,7 @@ def formats_of(options: RunOptions) -> tuple[str, ...]:
 def writer_for(options: RunOptions, segmenter: Segmenter, digest: str) -> Writer:
     """What writes the results of a run with a model of SHA-256 ``digest``."""
     from cxredge.algorithm import Algorithm
-    from cxredge.result_writer import ResultWriter
+    from cxredge.runs.writer import ResultWriter
 
     algorithm = Algorithm.of(segmenter.contract, digest)
     return ResultWriter(options.formats, algorithm, not options.no_overlay, options.seg_type)
@@ -225,7 +225,7 @@ def writer_for(options: RunOptions, segmenter: Segmenter, digest: str) -> Writer
 def open_reader(options: RunOptions) -> Iterator[Reader]:
     """What reads the files: processes where there is a time limit, else the worker threads themselves."""
     from cxredge.pipeline import available_cores
-    from cxredge.reader_process import ProcessReader, ThreadReader
+    from cxredge.runs.reader_process import ProcessReader, ThreadReader
 
     workers = options.workers or available_cores()
     reader: Reader = ThreadReader() if options.timeout is None else ProcessReader(workers, options.timeout)

@@ -20,8 +20,8 @@ from cxredge.errors import InputError, OutputError, printable
 from cxredge.logs import log_event
 
 if TYPE_CHECKING:
-    from cxredge.results import ResultsFile, Target
-    from cxredge.run import Plan
+    from cxredge.runs.results import ResultsFile, Target
+    from cxredge.runs.run import Plan
 
 
 @click.command("segment", short_help="Segment the lungs in radiographs.")
@@ -50,9 +50,9 @@ def command(
     writes, or writes as well: NAME.seg.dcm and NAME.sc.dcm (DICOM segmentation and secondary capture, of
     DICOM inputs), NAME.contour.json (outlines), NAME.mask.npy.
     """
-    from cxredge.discovery import find_radiographs
-    from cxredge.journal import journal_of
-    from cxredge.results import refuse_existing
+    from cxredge.runs.discovery import find_radiographs
+    from cxredge.runs.journal import journal_of
+    from cxredge.runs.results import refuse_existing
 
     if overwrite and resume:
         raise click.UsageError("--overwrite begins anew and --resume goes on: pass one of them")
@@ -74,7 +74,7 @@ def command(
         plan = prepare_output(session, found.targets, overwrite=overwrite, resume=resume)
         statuses = run(ctx, session, plan, inputs)
         if report:
-            from cxredge.report import write_report
+            from cxredge.runs.report import write_report
 
             write_report(report, output)
         seconds = time.monotonic() - started
@@ -87,9 +87,9 @@ def command(
 def prepare_output(session: Session, targets: tuple[Target, ...], *, overwrite: bool, resume: bool) -> Plan:
     """Make the output folder ready: find out what is done, remove what is not whole or will be made again."""
     from cxredge.pipeline import available_cores
-    from cxredge.results import clear_existing, remove_file, remove_parts
-    from cxredge.run import make_plan
-    from cxredge.table import TABLE
+    from cxredge.runs.results import clear_existing, remove_file, remove_parts
+    from cxredge.runs.run import make_plan
+    from cxredge.runs.table import TABLE
 
     output = session.journal.folder
     if overwrite or resume:
@@ -116,10 +116,10 @@ def run(ctx: click.Context, session: Session, plan: Plan, inputs: tuple[Path, ..
 
     Where the run has to stop it says why and what is done, and ends the command.
     """
-    from cxredge.interruption import Interrupted
-    from cxredge.results import ResultsFile
-    from cxredge.run import leading_lines
-    from cxredge.table import write_table
+    from cxredge.runs.interruption import Interrupted
+    from cxredge.runs.results import ResultsFile
+    from cxredge.runs.run import leading_lines
+    from cxredge.runs.table import write_table
 
     statuses: Counter[str] = Counter()
     try:
@@ -140,7 +140,7 @@ def new_lines(
     session: Session, plan: Plan, file: ResultsFile, inputs: tuple[Path, ...], statuses: Counter[str]
 ) -> Generator[Line, None, None]:
     """Do what is to do; write each line of ``results.jsonl``, count it, and pass on the new ones."""
-    from cxredge.run import results_in_order, while_folders_last
+    from cxredge.runs.run import results_in_order, while_folders_last
 
     folders = [path for path in inputs if os.path.isdir(path)]  # noqa: PTH112 (never raises)
     with closing(while_folders_last(session.entries(plan.to_do), folders)) as entries:

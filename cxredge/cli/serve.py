@@ -14,9 +14,9 @@ from platformdirs import user_state_path
 from cxredge.backends import BACKENDS
 from cxredge.cli import STOPPED
 from cxredge.errors import ConfigError, MissingExtraError
-from cxredge.formats import Format
 from cxredge.logs import FORMATS as LOG_FORMATS
 from cxredge.logs import LEVELS, LogFormat, hide_logs, log_event, show_logs
+from cxredge.runs.formats import Format
 
 if TYPE_CHECKING:
     from cxredge.node.service import NodeConfig
@@ -80,7 +80,7 @@ def command(log_format: LogFormat, log_level: str, **options: Any) -> None:
 
 def serve(options: dict[str, Any]) -> None:
     """Run the node until it is told to stop."""
-    from cxredge.interruption import Interrupted, Interruption
+    from cxredge.runs.interruption import Interrupted, Interruption
 
     try:
         from cxredge.node.service import Node
@@ -143,8 +143,8 @@ def open_engine(options: dict[str, Any], opened: ExitStack) -> Engine:
     from cxredge.bundle import bundled_model
     from cxredge.node.limits import NodeLimits
     from cxredge.node.worker import Engine
-    from cxredge.proof import model_digest
-    from cxredge.reader_process import ProcessReader
+    from cxredge.runs.proof import model_digest
+    from cxredge.runs.reader_process import ProcessReader
     from cxredge.segmenter import Segmenter
 
     segmenter = opened.enter_context(Segmenter.load(options["model"], backend=options["backend"]))

@@ -10,7 +10,7 @@ import click
 from cxredge.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from cxredge.reference import Reference
+    from cxredge.quality.reference import Reference
 
 
 @click.command("thresholds", short_help="Derive a model's quality flags from radiographs.")
@@ -27,9 +27,9 @@ def command(model: Path, datasets: tuple[Path, ...], output: Path) -> None:
     from dataclasses import replace
 
     from cxredge.bundle import bundled_model
-    from cxredge.dataset import open_dataset
+    from cxredge.data.dataset import open_dataset
+    from cxredge.quality.thresholds import derive_reference
     from cxredge.segmenter import Segmenter
-    from cxredge.thresholds import derive_reference
 
     try:
         from cxredge_calibration.model_file import add_contract, read_model, write_model
@@ -52,7 +52,7 @@ def print_limits(reference: Reference, output: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from cxredge.flags import BELOW
+    from cxredge.quality.flags import BELOW
 
     table = Table(title=escape(str(output)), title_justify="left")
     table.add_column("flag")

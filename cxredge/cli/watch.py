@@ -17,9 +17,9 @@ from cxredge.errors import InputError, OutputError
 from cxredge.logs import log_event
 
 if TYPE_CHECKING:
-    from cxredge.journal import Entry
-    from cxredge.results import ResultsFile, Target
-    from cxredge.watch import Arrivals
+    from cxredge.runs.journal import Entry
+    from cxredge.runs.results import ResultsFile, Target
+    from cxredge.runs.watch import Arrivals
 
 SECONDS_A_FILE = 120.0
 """Time limit for reading one file, unless another is given: nobody sits beside a watch."""
@@ -57,11 +57,11 @@ def command(
     ended and started again at any moment: what is done is not done again, unless the file has changed.
     results.csv is made when it ends.
     """
-    from cxredge.interruption import Interrupted
-    from cxredge.results import ResultsFile, remove_file, remove_parts
-    from cxredge.run import kept_line
-    from cxredge.table import TABLE, write_table
-    from cxredge.watch import Arrivals
+    from cxredge.runs.interruption import Interrupted
+    from cxredge.runs.results import ResultsFile, remove_file, remove_parts
+    from cxredge.runs.run import kept_line
+    from cxredge.runs.table import TABLE, write_table
+    from cxredge.runs.watch import Arrivals
 
     if not folder.is_dir():
         raise InputError("is not a folder", folder)
@@ -122,7 +122,7 @@ class Watch:
 
     def done(self, complete: list[Path]) -> Iterator[Entry]:
         """Segment what is new among the complete files; each is in the journal, then moved where that was asked."""
-        from cxredge.proof import source_signature
+        from cxredge.runs.proof import source_signature
 
         journal = self.session.journal
         to_do = list(self.to_do(complete))
@@ -141,9 +141,9 @@ class Watch:
 
     def to_do(self, complete: list[Path]) -> Iterator[Target]:
         """Those of the complete files whose results are not there; of the others the move is made up for."""
-        from cxredge.journal import still_holds
-        from cxredge.run import remove_files
-        from cxredge.watch import watched_target
+        from cxredge.runs.journal import still_holds
+        from cxredge.runs.run import remove_files
+        from cxredge.runs.watch import watched_target
 
         journal = self.session.journal
         for path in complete:
@@ -159,13 +159,13 @@ class Watch:
 
     def place(self, target: Target) -> Path | None:
         """Where a source goes when it is done; ``None`` where it stays."""
-        from cxredge.watch import resting_place
+        from cxredge.runs.watch import resting_place
 
         return None if self.move_done is None else resting_place(target, self.move_done)
 
     def move(self, source: Path, place: Path) -> None:
         """Move a source that is done; where that fails it stays, and the next start tries again."""
-        from cxredge.watch import move_source
+        from cxredge.runs.watch import move_source
 
         try:
             move_source(source, place)

@@ -23,7 +23,7 @@ from cxredge.engine.flavour import Flavour, choose_for_polygraphy
 from cxredge.engine.progress import BuildProgress, monitor_for
 from cxredge.engine.record import Batches
 from cxredge.errors import EngineError, MissingExtraError, OutputError
-from cxredge.results import write_atomically
+from cxredge.runs.results import write_atomically
 
 POLYGRAPHY_LOGGER = "Polygraphy"
 SECONDS_A_WAIT = 0.1

@@ -21,7 +21,7 @@ from filelock import FileLock
 from cxredge.engine.fit import Wanted, check, mismatches
 from cxredge.engine.record import Batches, EngineRecord, FlavourName, file_sha256, read_record, sidecar_path
 from cxredge.errors import EngineError, ModelError, OutputError
-from cxredge.results import write_atomically
+from cxredge.runs.results import write_atomically
 
 PLAN_SUFFIX = ".plan"
 Engine: TypeAlias = tuple[Path, EngineRecord]

@@ -26,7 +26,7 @@ from cxredge.engine.parity import EngineParity, measure_parity, require_parity
 from cxredge.engine.progress import BuildProgress
 from cxredge.engine.record import Batches, EngineRecord
 from cxredge.errors import EngineError, ModelError, OutputError
-from cxredge.results import write_atomically
+from cxredge.runs.results import write_atomically
 
 OpenEngine: TypeAlias = Callable[[Path, EngineRecord], Backend]
 """Loads an engine on the GPU."""

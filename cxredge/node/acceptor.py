@@ -35,7 +35,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, _config, evt
 
-from cxredge.dicom_file import open_data_set
+from cxredge.dicom.file import open_data_set
 from cxredge.errors import InputError, OutputError
 from cxredge.logs import log_event
 from cxredge.node.connection import BoundedHandler, BoundedServer, BoundedSocket

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cxredge.algorithm import Algorithm
 from cxredge.errors import InputError
-from cxredge.formats import Format
-from cxredge.result_writer import ResultWriter, dicom_header
+from cxredge.runs.formats import Format
+from cxredge.runs.writer import ResultWriter, dicom_header
 from cxredge.segmenter import Segmentation
 
 

@@ -24,15 +24,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from cxredge import __version__
-from cxredge.dicom_prefix import HEAD_LENGTH, is_dicom, lacks_preamble
+from cxredge.dicom.prefix import HEAD_LENGTH, is_dicom, lacks_preamble
 from cxredge.errors import BackendError, InputError
-from cxredge.formats import Format
 from cxredge.logs import log_event
 from cxredge.node.limits import NodeLimits
 from cxredge.node.metrics import Metrics
 from cxredge.node.results import result_objects
 from cxredge.node.state import StateFolder
 from cxredge.node.worker import Engine
+from cxredge.runs.formats import Format
 
 Result: TypeAlias = Literal["json", "seg", "sc"]
 OBJECTS: dict[str, Format] = {"seg": "dicom-seg", "sc": "dicom-sc"}

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from cxredge.algorithm import Algorithm
 from cxredge.errors import BackendError, InputError
-from cxredge.formats import Format
 from cxredge.logs import log_event
 from cxredge.node.metrics import Metrics
 from cxredge.node.queue import Job, JobQueue
 from cxredge.node.results import result_objects
 from cxredge.node.state import StateFolder, remove
-from cxredge.reader_process import Reader
+from cxredge.runs.formats import Format
+from cxredge.runs.reader_process import Reader
 from cxredge.segmenter import Segmenter
 
 MOST_TRIES = 20

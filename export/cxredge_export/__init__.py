@@ -1,3 +1,3 @@
 """From a training checkpoint to a folded ONNX model that carries its contract."""
 
-import cxredge.onnx_runtime  # noqa: F401 (before any module here imports ONNX Runtime)
+import cxredge.libraries.onnx_runtime  # noqa: F401 (before any module here imports ONNX Runtime)

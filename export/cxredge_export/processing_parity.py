@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cxredge.backends.onnxruntime import session_options
 from cxredge.errors import ParityError
-from cxredge.onnx_runtime import onnxruntime
-from cxredge.open_cv import cv2
+from cxredge.libraries.onnx_runtime import onnxruntime
+from cxredge.libraries.open_cv import cv2
 from cxredge.postprocessing import lung_mask
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph

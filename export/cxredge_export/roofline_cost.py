@@ -1,4 +1,4 @@
-"""Arithmetic and traffic of every layer of a model, for the roofline of :mod:`cxredge.roofline`.
+"""Arithmetic and traffic of every layer of a model, for the roofline of :mod:`cxredge.benchmark.roofline`.
 
 Layers are counted as a good compiler would run them. Pointwise layers (activations, scaling, casts, Q/DQ),
 sums, pooling and enlargement run inside a layer beside them and cost nothing; an instance norm reads its
@@ -17,8 +17,8 @@ from math import prod
 import onnx
 from onnx import NodeProto, TensorProto, helper, shape_inference
 
+from cxredge.benchmark.roofline import LayerCost
 from cxredge.errors import ModelError
-from cxredge.roofline import LayerCost
 
 # fmt: off
 POINTWISE = {"LeakyRelu", "Relu", "Mul", "Div", "Sub", "Cast", "QuantizeLinear", "DequantizeLinear", "Identity",

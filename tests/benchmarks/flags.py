@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cxredge import CxredgeError, Radiograph, Segmenter, read_radiograph
-from cxredge.dataset import open_dataset
-from cxredge.evaluation import DEFAULT_SPLITS
-from cxredge.flags import FLAGS
-from cxredge.open_cv import cv2
-from cxredge.reference import (
+from cxredge.data.dataset import open_dataset
+from cxredge.evaluation.evaluate import DEFAULT_SPLITS
+from cxredge.libraries.open_cv import cv2
+from cxredge.quality.flags import FLAGS
+from cxredge.quality.reference import (
     BEYOND_IMAGE,
     FRAGMENTED,
     HUGE_LUNG,

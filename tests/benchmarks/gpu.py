@@ -139,7 +139,7 @@ def rate(backend: TensorRTBackend, inputs: np.ndarray) -> float:
 
 def floor_milliseconds(model: Path, batch: int, device: Device) -> float | None:
     """The roofline floor of a model on a GPU whose figures are known."""
-    from cxredge.roofline import find_gpu_roof, floor_of
+    from cxredge.benchmark.roofline import find_gpu_roof, floor_of
     from cxredge_calibration.model_file import read_model
     from cxredge_export.roofline_cost import layer_costs
 

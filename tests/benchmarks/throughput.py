@@ -22,12 +22,12 @@ from pathlib import Path
 
 from cxredge import Segmenter, read_radiograph
 from cxredge.algorithm import Algorithm
-from cxredge.discovery import find_radiographs
 from cxredge.pipeline import available_cores
-from cxredge.reader_process import ThreadReader
-from cxredge.result_writer import ResultWriter
-from cxredge.results import Target
-from cxredge.run import segment_targets
+from cxredge.runs.discovery import find_radiographs
+from cxredge.runs.reader_process import ThreadReader
+from cxredge.runs.results import Target
+from cxredge.runs.run import segment_targets
+from cxredge.runs.writer import ResultWriter
 
 PASSES = 4
 """Times that a run goes over the folder, so that its first and last image weigh little."""

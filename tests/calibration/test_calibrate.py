@@ -13,7 +13,7 @@ import pytest
 
 from cxredge import Segmenter, bundled_model
 from cxredge.errors import CalibrationError, MissingExtraError, OutputError
-from cxredge.scoring import dice
+from cxredge.evaluation.scoring import dice
 from cxredge_calibration import calibrate, ranges, report, sensitivity
 from cxredge_calibration.calibrate import calibrate_model
 from cxredge_calibration.model_file import read_contract, read_model

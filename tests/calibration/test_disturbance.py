@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from cxredge.evaluation.shift import shifted
 from cxredge.phantom import make_radiograph
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
-from cxredge.shift import shifted
 from cxredge_calibration.disturbance import disturbed
 
 RADIOGRAPH = Radiograph(make_radiograph(1, 128, 128).pixels)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxredge.dataset import Case
+from cxredge.data.dataset import Case
 from cxredge_calibration.drawing import draw_pool, draw_samples
 from cxredge_calibration.samples import Sample, Source
 

@@ -170,7 +170,7 @@ def test_a_missing_backend_is_asked_for_before_anything_is_measured(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "cxredge.backends.openvino", raising=False)
-    monkeypatch.delitem(sys.modules, "cxredge.open_vino", raising=False)
+    monkeypatch.delitem(sys.modules, "cxredge.libraries.open_vino", raising=False)
     result = run(model_file, "--against", "openvino")
     assert result.exit_code == 1
     assert "cxredge[openvino]" in result.output
@@ -180,7 +180,7 @@ def test_a_picture_without_matplotlib_is_refused_before_anything_is_measured(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "cxredge.benchmark_figure", raising=False)
+    monkeypatch.delitem(sys.modules, "cxredge.benchmark.figure", raising=False)
     result = run(model_file, "--figure", tmp_path / "x.png")
     assert result.exit_code == 1
     assert "cxredge[evaluate]" in result.output

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cxredge
 from cxredge import Segmenter
+from cxredge.evaluation.scoring import dice
 from cxredge.phantom import make_radiograph
-from cxredge.scoring import dice
 
 MEGABYTE = 1 << 20
 

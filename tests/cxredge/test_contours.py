@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from cxredge import Radiograph, Segmentation, Segmenter
 from cxredge.contours import CONTOUR_COLOUR, CONTOUR_INDEX, contour_json, outlines, palette
-from cxredge.laterality import components, find_lungs
 from cxredge.postprocessing import fill_holes, largest_components
+from cxredge.quality.laterality import components, find_lungs
 
 MODEL = {"name": "darkness", "sha256": "ab" * 32}
 

@@ -11,7 +11,7 @@ import pytest
 from cxredge.contract import LONGEST_CONTRACT, Contract, parse_contract
 from cxredge.errors import ModelError
 
-from .test_reference import made_reference
+from .quality.test_reference import made_reference
 
 
 def changed(contract: Contract, **values: Any) -> str:

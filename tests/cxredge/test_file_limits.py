@@ -15,10 +15,10 @@ from PIL import Image
 
 from cxredge.backends.onnxruntime import OnnxRuntimeBackend
 from cxredge.backends.openvino import OpenVinoBackend
-from cxredge.comparison import read_row
 from cxredge.contract import Contract, parse_contract
-from cxredge.dataset import open_dataset
+from cxredge.data.dataset import open_dataset
 from cxredge.errors import ConfigError, DatasetError, ModelError
+from cxredge.evaluation.comparison import read_row
 from cxredge.limits import DEEPEST_NESTING, LARGEST_JSON, LARGEST_MANIFEST, LARGEST_MODEL
 from cxredge_calibration.model_file import read_model
 

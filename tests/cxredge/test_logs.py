@@ -14,7 +14,7 @@ import pytest
 
 from cxredge.cli.display import Pace, describe, span
 from cxredge.logs import EventFormatter, hide_logs, log_event, log_image, show_logs
-from cxredge.table import cell, flattened, write_table
+from cxredge.runs.table import cell, flattened, write_table
 
 PROGRAM = Path(sys.executable).parent / "cxredge"
 

@@ -131,7 +131,7 @@ def test_openvino_that_is_not_installed_is_asked_for_by_its_extra(
     model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    for importer in ("cxredge.open_vino", "cxredge.backends.openvino"):
+    for importer in ("cxredge.libraries.open_vino", "cxredge.backends.openvino"):
         monkeypatch.delitem(sys.modules, importer, raising=False)
     with pytest.raises(MissingExtraError, match=r"cxredge\[openvino\]"):
         open_backend(model_file, "openvino")

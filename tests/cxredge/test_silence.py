@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cxredge.onnx_runtime import SWITCH
+from cxredge.libraries.onnx_runtime import SWITCH
 
 PROGRAM = Path(sys.executable).with_name("cxredge")
 USERS = (
@@ -60,12 +60,14 @@ def test_segmenting_keeps_nothing_but_results(backend: str, home: Path, tmp_path
 def test_the_reporter_of_openvino_can_be_imported_afterwards(home: Path) -> None:
     if find_spec("openvino_telemetry") is None:
         pytest.skip("openvino_telemetry is not installed")
-    code = "import cxredge.open_vino, openvino_telemetry; print(openvino_telemetry.Telemetry.__name__)"
+    code = "import cxredge.libraries.open_vino, openvino_telemetry; print(openvino_telemetry.Telemetry.__name__)"
     assert run(home, sys.executable, "-c", code) == "Telemetry\n"
     assert kept(home) == []
 
 
 def test_a_value_that_the_host_has_set_stays(home: Path) -> None:
-    code = f"import os; os.environ[{SWITCH!r}] = '0'; import cxredge.onnx_runtime; print(os.environ[{SWITCH!r}])"
+    code = (
+        f"import os; os.environ[{SWITCH!r}] = '0'; import cxredge.libraries.onnx_runtime; print(os.environ[{SWITCH!r}])"
+    )
     assert run(home, sys.executable, "-c", code) == "0\n"
     assert kept(home) == []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cxredge.bundle import bundled_model
-from cxredge.onnx_runtime import onnxruntime
+from cxredge.libraries.onnx_runtime import onnxruntime
 from cxredge.phantom import make_radiograph
 from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import read_model, write_model

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from cxredge import Segmenter
 from cxredge.bundle import bundled_model
 from cxredge.cli import main
-from cxredge.dataset import open_dataset
+from cxredge.data.dataset import open_dataset
 from cxredge.errors import ModelError, ParityError
 from cxredge.phantom import make_radiograph
 from cxredge.preprocessing import resize

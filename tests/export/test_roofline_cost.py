@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from cxredge.roofline import GPUS, LayerCost, floor_of
+from cxredge.benchmark.roofline import GPUS, LayerCost, floor_of
 from cxredge_export.conversion import to_onnx
 from cxredge_export.cost import macs
 from cxredge_export.folding import FOLDS, fold, fold_code

@@ -21,7 +21,7 @@ from cxredge.cli import main
 from cxredge.contract import Contract, parse_contract
 from cxredge.engine.record import EngineRecord, sidecar_path
 from cxredge.errors import EngineError, ModelError, OutputError
-from cxredge.onnx_runtime import onnxruntime
+from cxredge.libraries.onnx_runtime import onnxruntime
 from cxredge.phantom import make_radiograph
 from cxredge_calibration.model_file import add_contract, read_model, write_model
 from cxredge_export.triton import quoted, write_repository

@@ -13,11 +13,11 @@ import torch
 
 pytest.importorskip("matplotlib", reason="figures need the extra 'evaluate'")
 
-from cxredge.dataset import Dataset, open_dataset
+from cxredge.data.dataset import Dataset, open_dataset
 from cxredge.errors import BackendError, CheckpointError, DatasetError
 from cxredge.phantom import make_radiograph
 from cxredge.preprocessing import network_input
-from cxredge.results import mask_png
+from cxredge.runs.results import mask_png
 from cxredge_train.adaptation_report import (
     COLUMNS,
     ROWS,

@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 
 from cxredge import Segmenter
 from cxredge.cli import main
-from cxredge.dataset import open_dataset
+from cxredge.data.dataset import open_dataset
 from cxredge.errors import BackendError, CheckpointError
+from cxredge.evaluation.scoring import dice
 from cxredge.preprocessing import network_input
-from cxredge.scoring import dice
 from cxredge_train.checkpoint import load_trained, resume
 from cxredge_train.config import TrainingConfig
 from cxredge_train.framework import TrainingState

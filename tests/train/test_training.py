@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cxredge.cli import main
 from cxredge.errors import CheckpointError, CxredgeError, DatasetError
-from cxredge.scoring import dice
+from cxredge.evaluation.scoring import dice
 from cxredge_train.batches import TrainingData
 from cxredge_train.checkpoint import load_trained, resume
 from cxredge_train.config import (

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from cxredge.evaluation.scoring import dice
 from cxredge.postprocessing import lung_mask
-from cxredge.scoring import dice
 from cxredge_train.batches import TrainingData
 from cxredge_train.config import TrainingConfig
 from cxredge_train.framework import TrainingState

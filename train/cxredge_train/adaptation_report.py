@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxredge.dataset import Case, Dataset
+from cxredge.data.dataset import Case, Dataset
 from cxredge.errors import BackendError, CxredgeError, DatasetError
-from cxredge.figures import (
+from cxredge.evaluation.figures import (
     CONTOURS,
     DOTS_PER_INCH,
     PREDICTION,
@@ -30,9 +30,9 @@ from cxredge.figures import (
     show_picture,
     write_figure,
 )
+from cxredge.evaluation.shift import Level, shifted
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
-from cxredge.shift import Level, shifted
 from cxredge_train.checkpoint import Trained, load_trained
 from cxredge_train.networks import Domain, a_da, a_seg, a_self
 from cxredge_train.validation import BATCH, expanded, segment

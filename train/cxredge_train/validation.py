@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxredge.open_cv import cv2
+from cxredge.evaluation.scoring import dice
+from cxredge.libraries.open_cv import cv2
 from cxredge.postprocessing import lung_mask
-from cxredge.scoring import dice
 from cxredge_train.batches import DomainImages, TrainingData
 from cxredge_train.config import Stage, TrainingConfig
 from cxredge_train.framework import TrainingState

@@ -15,8 +15,8 @@ from cxredge.node.limits import NodeLimits
 from cxredge.node.service import Node, NodeConfig
 from cxredge.node.worker import Engine
 from cxredge.phantom import make_radiograph
-from cxredge.proof import model_digest
-from cxredge.reader_process import ThreadReader
+from cxredge.runs.proof import model_digest
+from cxredge.runs.reader_process import ThreadReader
 from cxredge.sample import write_dicom
 from cxredge.segmenter import Segmenter
 

@@ -1,0 +1,1 @@
+"""Data sets on disk, and what is checked of them before training."""

@@ -1,0 +1,1 @@
+"""DICOM: radiographs read from its files, and segmentations and secondary captures written as its objects."""
