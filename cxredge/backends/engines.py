@@ -14,8 +14,6 @@ from cxredge.engine.record import EngineRecord
 from cxredge.errors import EngineError
 
 LOGGER = logging.getLogger(__name__)
-BATCHES = (1, 4, 16)
-"""Of an engine that is built on the way; those of ``build-engine``."""
 
 
 def open_plan(plan: Path, record: EngineRecord | None = None) -> Backend:
@@ -40,13 +38,13 @@ def open_cached(model: Path) -> Backend | None:
         BackendError: there is one, but the GPU has not enough memory.
     """
     if not any(cache_folder().glob(f"*{PLAN_SUFFIX}")):
-        LOGGER.info("%s: runs without TensorRT, there are no engines in the cache", model)
+        LOGGER.info("runs without TensorRT: there are no engines in the cache")
         return None
     engine = engine_here(model)
     if engine is None:
-        LOGGER.info("%s: runs without TensorRT, no engine in the cache fits this machine", model)
+        LOGGER.info("runs without TensorRT: no engine in the cache fits the model and this machine")
         return None
-    LOGGER.info("%s: runs as the engine %s on TensorRT", model, engine[0])
+    LOGGER.info("runs as the engine %s on TensorRT", engine[0].stem)
     return open_plan(*engine)
 
 
@@ -70,28 +68,20 @@ def open_or_build(model: Path, *, build: bool) -> Backend:
                 f"{model}: the cache has no engine of it for this machine's GPU and TensorRT; "
                 f"build one with 'cxredge build-engine {model}', or leave --no-build away"
             )
-        LOGGER.info("%s: no engine in the cache fits this machine; building one", model)
-        engine = build_engine(model)
+        LOGGER.info("no engine in the cache fits the model and this machine; building one")
+        engine = build_default(model)
     return open_plan(*engine)
 
 
-def build_engine(model: Path) -> Engine:
+def build_default(model: Path) -> Engine:
     """Build, prove and cache an engine as ``cxredge build-engine MODEL`` does.
 
     Raises:
         EngineError: the build or the parity run fails.
         MissingExtraError: something is not installed that the build needs.
     """
-    from cxredge.cli.build_engine import parity_inputs, progress_bar, target
-    from cxredge.cli.typed_model import typed_model
-    from cxredge.engine.order import Order, carry_out, model_contract
-    from cxredge.engine.progress import BuildProgress
-    from cxredge.engine.record import file_sha256
+    from cxredge.engine.build import Wish, build_engine
+    from cxredge.engine.progress import progress_bar
 
-    contract = model_contract(model)
-    flavour, device, capability = target("auto", None)
     with progress_bar() as show:
-        typed = typed_model(model, contract, None, (), show)
-        order = Order(file_sha256(model), flavour, capability, BATCHES, typed.precision, device, options=typed.options)
-        inputs = parity_inputs((), contract.input_size)
-        return carry_out(order, typed.make, inputs=inputs, open_engine=open_plan, progress=BuildProgress(show))
+        return build_engine(model, Wish(), open_plan, show, LOGGER.info)

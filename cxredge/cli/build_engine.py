@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +13,9 @@ import click
 from cxredge.errors import EngineError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from cxredge.backends import Backend
-    from cxredge.cli.typed_model import Precision
-    from cxredge.engine.device import Device
-    from cxredge.engine.flavour import Flavour, FlavourChoice
-    from cxredge.engine.progress import Show
+    from cxredge.engine.flavour import FlavourChoice
     from cxredge.engine.record import Batches, EngineRecord
+    from cxredge.engine.typed_model import Precision
 
 FLAVOURS = ("auto", "tensorrt", "tensorrt-rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -115,100 +108,16 @@ def command(
     On the GPU that it is for, the engine is compared with ONNX Runtime before it is kept; an engine whose masks
     differ is deleted. Without that GPU, tensorrt-rtx builds for it all the same, and the comparison is left out.
     """
+    from cxredge.backends.engines import open_plan
     from cxredge.bundle import bundled_model
-    from cxredge.cli.typed_model import typed_model
-    from cxredge.engine.cache import model_sha256
-    from cxredge.engine.order import Order, carry_out, model_contract
-    from cxredge.engine.progress import BuildProgress
+    from cxredge.engine.build import Wish, build_engine
+    from cxredge.engine.progress import progress_bar
 
-    model = model or bundled_model()
-    contract = model_contract(model)
-    compiler, device, capability = target(flavour, compute_capability)
-    inputs = parity_inputs(parity_images, contract.input_size) if device else None
+    wish = Wish(flavour, compute_capability, batches, precision, calibration_data, parity_images, output)
+    started = datetime.now(timezone.utc).replace(microsecond=0)
     with progress_bar() as show:
-        typed = typed_model(model, contract, precision, calibration_data, show)
-        order = Order(model_sha256(model), compiler, capability, batches, typed.precision, device, typed.options)
-        started = datetime.now(timezone.utc).replace(microsecond=0)
-        plan, record = carry_out(
-            order,
-            typed.make,
-            output=output,
-            inputs=inputs,
-            open_engine=open_engine if device else None,
-            progress=BuildProgress(show),
-        )
+        plan, record = build_engine(model or bundled_model(), wish, open_plan, show, partial(click.echo, err=True))
     describe(plan, record, kept=datetime.fromisoformat(record.created) < started)
-
-
-def target(choice: FlavourChoice, capability: str | None) -> tuple[Flavour, Device | None, str]:
-    """Who builds, the GPU where it is in this machine, and its compute capability; no TensorRT object is made.
-
-    Raises:
-        EngineError: no GPU and none named, no TensorRT, or one that cannot build for that GPU.
-    """
-    from cxredge.engine.device import find_device, require_device
-    from cxredge.engine.flavour import find_flavour
-
-    if capability is None:
-        device = require_device()
-        return find_flavour(choice), device, device.compute_capability
-    device_here = find_device()
-    if device_here is not None and device_here.compute_capability == capability:
-        return find_flavour(choice), device_here, capability
-    flavour = find_flavour(choice, cross=True)
-    if not flavour.cross_builds:
-        here = f"whose GPU has {device_here.compute_capability}" if device_here else "which has none"
-        raise EngineError(
-            f"{flavour.name} builds only for the GPU of this machine, {here}; for compute capability {capability} "
-            "build there, or cross-build with tensorrt-rtx (pip install 'cxredge[rtx]')"
-        )
-    if capability not in flavour.capabilities:
-        known = ", ".join(flavour.capabilities)
-        raise EngineError(
-            f"{flavour.name} {flavour.version} cannot cross-build for compute capability {capability}, only for {known}"
-        )
-    return flavour, None, capability
-
-
-def parity_inputs(paths: tuple[Path, ...], size: int) -> NDArray[np.float32]:
-    """Network inputs ``(N, 1, size, size)`` of the radiographs that the parity run is on."""
-    import numpy as np
-
-    from cxredge.cli.export import parity_radiographs
-    from cxredge.preprocessing import network_input
-
-    return np.stack([network_input(radiograph, size) for radiograph in parity_radiographs(paths)])[:, None]
-
-
-def open_engine(plan: Path, record: EngineRecord) -> Backend:
-    """Load an engine on this machine's GPU."""
-    from cxredge.backends.tensorrt import TensorRTBackend
-
-    return TensorRTBackend(plan, record)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Show]:
-    """A bar for each phase that goes on, on a terminal; silent elsewhere."""
-    from threading import Lock
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    tasks: dict[str, TaskID] = {}
-    lock = Lock()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-
-        def show(phase: str, done: int, total: int) -> None:
-            with lock:  # TensorRT has threads of its own
-                task = tasks.setdefault(phase, TaskID(-1))
-                if task == -1:
-                    task = tasks[phase] = progress.add_task(phase)
-            progress.update(task, completed=done, total=total, visible=done < total)
-
-        yield show
 
 
 def describe(plan: Path, record: EngineRecord, *, kept: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     Models: TypeAlias = Callable[[], dict[str, ModelProto]]
 
-MADE_RADIOGRAPHS = 8
 PRECISIONS = ("fp32", "fp16")
 FP16_SUFFIX = ".fp16.onnx"
 UNFOLDED = "unfolded (adain only)"
@@ -105,6 +103,8 @@ def command(
     With --with-processing, normalisation, resizing and scaling back to the image's size are in the file too, of
     a CHECKPOINT or of MODEL ("bundled" for the bundled one) in its own precision: see docs/any-language.md.
     """
+    from cxredge.evaluation.parity_set import parity_radiographs
+
     given = {"name": name, "licence": licence, "folds": folds, "measured": measured and read_measured(measured)}
     options = {option: value for option, value in given.items() if value is not None}
     if triton is not None:
@@ -264,25 +264,6 @@ def print_costs(costs: Mapping[str, Cost], threads: int) -> None:
         latency = (f"{cost.latency_ms:.1f}", f"{cost.latency_ms / first:.2f}")
         table.add_row(escape(name), f"{cost.gmac:.2f}", f"{cost.parameters:,}", f"{cost.bytes:,}", *latency)
     Console().print(table)
-
-
-def parity_radiographs(paths: tuple[Path, ...]) -> list[Radiograph]:
-    """What the parity check runs on: test rows of data sets, other radiographs, or made ones."""
-    from cxredge.data.dataset import MANIFEST, open_dataset
-    from cxredge.evaluation.evaluate import DEFAULT_SPLITS
-    from cxredge.phantom import make_radiograph
-    from cxredge.radiograph import Radiograph, read_radiograph
-    from cxredge.runs.discovery import find_radiographs
-
-    if not paths:
-        return [Radiograph(make_radiograph(seed).pixels) for seed in range(MADE_RADIOGRAPHS)]
-    files: list[Path] = []
-    for path in paths:
-        if (path / MANIFEST).is_file():
-            files += [case.image for case in open_dataset(path).split(*DEFAULT_SPLITS)]
-        else:
-            files += [target.source for target in find_radiographs([path], Path(os.devnull)).targets]
-    return [read_radiograph(file) for file in files]
 
 
 def read_measured(path: Path) -> dict[str, object]:

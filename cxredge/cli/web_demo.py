@@ -26,12 +26,12 @@ def command(output: Path, model: Path | None, ort: Path | None, fetch: bool) -> 
     It is one file of about 30 MB, that can be opened from a disk, and makes no connection.
     """
     from cxredge.bundle import bundled_model
+    from cxredge.evaluation.parity_set import parity_radiographs
     from cxredge.web_demo import fetch_runtime, read_runtime, write_demo
 
     if fetch and ort is not None:
         raise click.UsageError("--fetch or --ort, not both")
     try:
-        from cxredge.cli.export import parity_radiographs
         from cxredge_calibration.model_file import read_contract, read_model
         from cxredge_export.processing_parity import compared_processing
     except ModuleNotFoundError as error:
@@ -39,6 +39,6 @@ def command(output: Path, model: Path | None, ort: Path | None, fetch: bool) -> 
     runtime = fetch_runtime() if fetch else read_runtime(ort or INSTALLED)
     whole, contract = read_model(model or bundled_model(), with_processing=True)
     if contract.processing is None:
-        whole = compared_processing(whole, parity_radiographs(()))
+        whole = compared_processing(whole, parity_radiographs())
         contract = read_contract(whole, with_processing=True)
     click.echo(f"{write_demo(output, whole.SerializeToString(), contract, runtime)}: open it in a browser")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 Show: TypeAlias = Callable[[str, int, int], None]
@@ -62,3 +63,25 @@ def monitor_for(trt: Any, progress: BuildProgress) -> Any:
         "phase_finish": lambda _, phase: progress.finish(phase),
     }
     return type("Monitor", (trt.IProgressMonitor,), methods)()
+
+
+@contextmanager
+def progress_bar() -> Iterator[Show]:
+    """A bar for each phase that goes on, on a terminal; silent elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    tasks: dict[str, TaskID] = {}
+    lock = threading.Lock()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def show(phase: str, done: int, total: int) -> None:
+            with lock:  # TensorRT has threads of its own
+                task = tasks.setdefault(phase, TaskID(-1))
+                if task == -1:
+                    task = tasks[phase] = progress.add_task(phase)
+            progress.update(task, completed=done, total=total, visible=done < total)
+
+        yield show

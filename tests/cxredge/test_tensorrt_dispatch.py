@@ -47,11 +47,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeGpu]:
             raise EngineError("tensorrt_rtx is not installed")
         return flavour
 
-    for module in ("backends.tensorrt", "backends.engines", "engine.machine", "engine.flavour"):
+    for module in ("backends.tensorrt", "backends.engines", "engine.machine", "engine.build"):
         monkeypatch.setattr(f"cxredge.{module}.find_flavour", find)
-    for name in ("backends.tensorrt.find_device", "engine.machine.find_device", "engine.device.find_device"):
+    for name in ("backends.tensorrt.find_device", "engine.machine.find_device", "engine.build.find_device"):
         monkeypatch.setattr(f"cxredge.{name}", lambda: DEVICE)
-    for name in ("backends.engines.require_device", "engine.device.require_device"):
+    for name in ("backends.engines.require_device", "engine.build.require_device"):
         monkeypatch.setattr(f"cxredge.{name}", lambda: DEVICE)
     yield made
     assert made.violations == []
@@ -76,6 +76,13 @@ def write_engine(plan: Path, model: Path, contract: Contract, **changes: Any) ->
     plan.write_bytes(content)
     sidecar_path(plan).write_text(EngineRecord(**{**fields, **changes}).to_json())
     return plan
+
+
+def require_no_paths(caplog: pytest.LogCaptureFixture, model: Path) -> None:
+    """A log may go to a file of the host's: it names neither the model's folder nor the cache."""
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("cxredge")]
+    assert ours
+    assert not [message for message in ours if model.name in message or "/" in message or "\\" in message]
 
 
 @pytest.mark.usefixtures("gpu")
@@ -109,7 +116,8 @@ def test_auto_takes_the_engine_in_the_cache(
     with caplog.at_level(logging.INFO, "cxredge"):
         backend = open_backend(model_file)
     assert backend.name == "tensorrt"
-    assert "runs as the engine" in caplog.text
+    assert "runs as the engine a on TensorRT" in caplog.text
+    require_no_paths(caplog, model_file)
     backend.close()
     named = open_backend(model_file, "onnxruntime")
     assert named.name == "onnxruntime"
@@ -124,7 +132,8 @@ def test_auto_takes_no_engine_of_another_model_or_gpu_or_without_proof_and_build
     with caplog.at_level(logging.INFO, "cxredge"):
         backend = open_backend(model_file)
     assert backend.name == "onnxruntime"
-    assert "no engine in the cache fits this machine" in caplog.text
+    assert "no engine in the cache fits the model and this machine" in caplog.text
+    require_no_paths(caplog, model_file)
     assert not gpu.calls
 
 
@@ -138,6 +147,7 @@ def test_without_engines_the_driver_is_not_asked(
     with caplog.at_level(logging.INFO, "cxredge"):
         assert open_backend(model_file).name == "onnxruntime"
     assert "no engines in the cache" in caplog.text
+    require_no_paths(caplog, model_file)
 
 
 @pytest.mark.usefixtures("gpu", "cache")
@@ -172,13 +182,16 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def test_an_engine_that_is_missing_is_built_proved_and_kept(
-    gpu: FakeGpu, cache: Path, model_file: Path, compiler: list[bytes]
+    gpu: FakeGpu, cache: Path, model_file: Path, compiler: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "cxredge")
     for _ in range(2):
         backend = open_backend(model_file, "tensorrt")
         np.testing.assert_array_equal(backend.run(INPUTS), -INPUTS[:, 0] - np.float32(0.2))
         backend.close()
     assert len(compiler) == 1
+    assert caplog.text.count("building one") == 1
+    require_no_paths(caplog, model_file)
     (sidecar,) = cache.glob("*.json")
     parity = json.loads(sidecar.read_text())["parity"]
     assert parity["flipped_pixels"] <= parity["largest_flipped_share"] * parity["pixels"]

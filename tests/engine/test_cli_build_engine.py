@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from cxredge.backends.onnxruntime import OnnxRuntimeBackend
 from cxredge.bundle import bundled_model
 from cxredge.cli import build_engine, main
-from cxredge.cli.typed_model import samples_sha256, typed_model
 from cxredge.contract import Contract
 from cxredge.engine.cache import find_engine
 from cxredge.engine.fit import Wanted
 from cxredge.engine.flavour import Flavour
 from cxredge.engine.record import EngineRecord, file_sha256, read_record, sidecar_path
+from cxredge.engine.typed_model import samples_sha256, typed_model
 from cxredge.errors import EngineError, InputError
 from cxredge.phantom import make_radiograph
 
@@ -58,7 +58,7 @@ def play_the_gpu(monkeypatch: pytest.MonkeyPatch, factor: float = 1.0) -> list[E
         opened.append(record)
         return StandIn(bundled_model())
 
-    monkeypatch.setattr(build_engine, "open_engine", open_engine)
+    monkeypatch.setattr("cxredge.backends.engines.open_plan", open_engine)
     return opened
 
 
@@ -130,7 +130,7 @@ def test_a_full_disk_is_told_before_the_build(cache: Path, monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("driver", "cache")
 def test_tensorrt_does_not_cross_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxredge.engine.flavour.find_flavour", lambda *_, **__: Flavour("tensorrt", "10.3.0", object()))
+    monkeypatch.setattr("cxredge.engine.build.find_flavour", lambda *_, **__: Flavour("tensorrt", "10.3.0", object()))
     fails("builds only for the GPU of this machine, whose GPU has 8.9", "--compute-capability", "75")
 
 
@@ -148,8 +148,8 @@ def test_what_is_wrong_with_tensorrt_is_told_and_nothing_built(
     def refuse(*_: object, **__: object) -> None:
         raise EngineError(problem)
 
-    monkeypatch.setattr("cxredge.engine.flavour.find_flavour", refuse)
-    monkeypatch.setattr("cxredge.engine.order.carry_out", None)
+    monkeypatch.setattr("cxredge.engine.build.find_flavour", refuse)
+    monkeypatch.setattr("cxredge.engine.build.carry_out", None)
     fails(message, *CROSS)
 
 
@@ -194,7 +194,7 @@ def decide(tmp_path: Path, cache: Path) -> Callable[..., Any]:
     model.write_bytes(b"model")
 
     def decided(of: Contract, wanted: Any = None, samples: tuple[Path, ...] = ()) -> Any:
-        return typed_model(model, of, wanted, samples, lambda *_: None)
+        return typed_model(model, of, wanted, samples, lambda *_: None, print)
 
     return decided
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxredge.cli.export import parity_radiographs
+from cxredge.evaluation.parity_set import parity_radiographs
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import read_contract

@@ -1,4 +1,7 @@
-"""The typed model that an engine is compiled from: precision lives in the ONNX file, and is put there here."""
+"""The typed model that an engine is compiled from: precision lives in the ONNX file, and is put there here.
+
+This is the one place outside the command line that calls calibration and export, each only when it is needed.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import click
-
 from cxredge import __version__
 from cxredge.contract import Contract
 from cxredge.engine.cache import cache_folder
@@ -19,6 +20,8 @@ from cxredge.engine.record import file_sha256
 from cxredge.errors import EngineError, InputError, MissingExtraError
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
+Tell: TypeAlias = Callable[[str], None]
+"""Takes a message for the user."""
 HALF_REMAINDER = "fp16"
 """What the calibration record of an INT8 model says of its other layers once they are in FP16."""
 
@@ -39,7 +42,7 @@ class TypedModel:
 
 
 def typed_model(
-    model: Path, contract: Contract, precision: Precision | None, samples: tuple[Path, ...], show: Show
+    model: Path, contract: Contract, precision: Precision | None, samples: tuple[Path, ...], show: Show, tell: Tell
 ) -> TypedModel:
     """Decide what has to be done to ``model`` so that its engine is of ``precision``.
 
@@ -49,6 +52,7 @@ def typed_model(
         precision: wanted; ``None`` for INT8 where there are samples, FP16 for an FP32 model, else the model's own.
         samples: radiographs to calibrate INT8 on, as ``cxredge calibrate`` takes them.
         show: told how far a calibration is.
+        tell: told where a calibration has left its report.
 
     Raises:
         EngineError: the model cannot become of that precision.
@@ -66,7 +70,7 @@ def typed_model(
                 f"{model}: is fp32; for INT8 pass --calibration-data with chest radiographs of a training set, or name "
                 "an INT8 model made by 'cxredge calibrate'"
             )
-        return calibrated_model(model, samples, show)
+        return calibrated_model(model, samples, show, tell)
     if wanted == has and not half_typed_later(contract):
         return TypedModel(wanted, lambda: model)
     options = {"typed_by": __version__}
@@ -83,7 +87,7 @@ def half_typed_later(contract: Contract) -> bool:
     return contract.precision == "int8" and (contract.calibration or {}).get("remainder") != HALF_REMAINDER
 
 
-def calibrated_model(model: Path, samples: tuple[Path, ...], show: Show) -> TypedModel:
+def calibrated_model(model: Path, samples: tuple[Path, ...], show: Show, tell: Tell) -> TypedModel:
     """INT8 by calibration on the way; the result is kept, so that another build does not calibrate again."""
     options = {"typed_by": __version__, "calibration_sha256": samples_sha256(samples)}
     path = typed_path(model, "int8", options)
@@ -97,9 +101,7 @@ def calibrated_model(model: Path, samples: tuple[Path, ...], show: Show) -> Type
             raise MissingExtraError("calibrating", "calibration") from error
         quantised = path.with_suffix(".calibrated.onnx")
         calibrate_model(model, samples, quantised, progress=show)
-        click.echo(
-            f"calibrated: {quantised.with_suffix('')}.* holds the INT8 model, its ranges and the report", err=True
-        )
+        tell(f"calibrated: {quantised.with_suffix('')}.* holds the INT8 model, its ranges and the report")
         return write_half(quantised, path)
 
     return TypedModel("int8", make, options)
