@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from typing import TypeVar
 
-from cxredge.errors import BackendError
+from cxredge.errors import BackendError, CxredgeError
 
 Result = TypeVar("Result")
 
@@ -56,3 +56,12 @@ class OpenStreams:
         for stream in streams:
             with suppress(ValueError):  # somebody waits for its next result
                 stream.close()
+
+
+def raising(outcomes: Generator[Result | CxredgeError, None, None]) -> Iterator[Result]:
+    """Pass results on; raise the first error. Closing it closes ``outcomes``."""
+    with closing(outcomes):
+        for outcome in outcomes:
+            if isinstance(outcome, CxredgeError):
+                raise outcome
+            yield outcome

@@ -6,95 +6,34 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.admission import decoded_pixels, pixel_budget
-from cxredge.backends import Backend, BackendName, InferencePath, Warmable, open_backend
+from cxredge.admission import pixel_budget
+from cxredge.backends import Backend, BackendName, InferencePath, StageTimed, Warmable, open_backend
 from cxredge.backends.lane_pool import LanePool
 from cxredge.bundle import bundled_model
 from cxredge.contract import Contract
 from cxredge.errors import CxredgeError, InputError
-from cxredge.open_streams import OpenStreams
+from cxredge.open_streams import OpenStreams, raising
 from cxredge.pipeline import available_cores, run_pipeline
 from cxredge.postprocessing import clean_logits, scale_mask
 from cxredge.preprocessing import network_input
 from cxredge.quality.flags import basic_flags, find, inverted, is_inverted, limited_flags
 from cxredge.quality.measurements import Measurements, measure
 from cxredge.quality.reference import INVERTED_POLARITY
-from cxredge.radiograph import MINIMUM_SIDE, Radiograph, read_radiograph, require_finite
+from cxredge.radiograph import MINIMUM_SIDE
+from cxredge.segmentation import Inferred, Prepared, Segmentation
+from cxredge.source import Source, as_radiograph, source_pixels
 from cxredge.submission import Submissions
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
-Source: TypeAlias = "str | os.PathLike[str] | Radiograph | NDArray[Any] | Dataset"
+__all__ = ["Inferred", "Prepared", "Segmentation", "Segmenter", "Source"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """The lungs of one radiograph.
-
-    Attributes:
-        radiograph: what was segmented; with the other polarity than it was given where that was corrected.
-        mask: ``(H, W)`` bool at the radiograph's own size, True inside the lungs.
-        logits: ``(S, S)`` float32 lung logits of the network, before post-processing.
-        flags: reasons to look at the result: the header's notes, ``inverted_polarity`` where the radiograph was
-            corrected, and what :mod:`cxredge.quality.flags` finds.
-        milliseconds: time spent by stage: ``read``, ``preprocess``, ``inference``, ``postprocess``.
-        measurements: areas of the left and the right lung, their ratio and symmetry.
-    """
-
-    radiograph: Radiograph
-    mask: NDArray[np.bool_]
-    logits: NDArray[np.float32]
-    flags: tuple[str, ...]
-    milliseconds: dict[str, float]
-    measurements: Measurements
-
-    @property
-    def lung_area_fraction(self) -> float:
-        """Share of the image that is lung, in [0, 1]."""
-        return float(self.mask.mean())
-
-    @property
-    def lung_area_mm2(self) -> float | None:
-        """Lung area in square millimetres in the plane of the spacing, or ``None`` where it is unknown."""
-        area = self.radiograph.pixel_area_mm2
-        return None if area is None else area * int(self.mask.sum())
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A radiograph on its way.
-
-    Attributes:
-        radiograph: with its polarity corrected where that was needed.
-        input: ``(S, S)`` network input.
-        milliseconds: time it took so far, by stage.
-        flags: what was found until here.
-    """
-
-    radiograph: Radiograph
-    input: NDArray[np.float32]
-    milliseconds: dict[str, float]
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Inferred:
-    """Logits ``(S, S)`` of one radiograph and its share of the batch's time in milliseconds."""
-
-    logits: NDArray[np.float32]
-    milliseconds: float
 
 
 class Segmenter:
@@ -102,8 +41,8 @@ class Segmenter:
 
     Safe to share: any number of threads may call it, stream through it and submit to it at once, also from
     inside one another. As many calls run at once as keep cores and device busy; the others wait, so that
-    memory does not grow with the number of threads. Arrays are read in place: they must not change until
-    their result is there. Use :meth:`load`, and :meth:`close` or a ``with`` block.
+    neither memory nor the time lost between threads grows with their number. Arrays are read in place: they
+    must not change until their result is there. Use :meth:`load`, and :meth:`close` or a ``with`` block.
 
     Args:
         backend: a loaded model.
@@ -112,7 +51,7 @@ class Segmenter:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._reference = backend.contract.reference
-        self._calls = LanePool([None] * (available_cores() + backend.lanes), owner="segmenter")
+        self._calls = LanePool([None] * calls_at_once(backend), owner="segmenter")
         self._submissions: Submissions[Source, Segmentation] = Submissions()
         self._streams = OpenStreams()
 
@@ -345,37 +284,10 @@ class Segmenter:
         self.close()
 
 
-def source_pixels(source: Source) -> int:
-    """Pixels that reading a source takes memory for: of a file by its header, of what is in memory already none."""
-    return decoded_pixels(Path(source)) if isinstance(source, str | os.PathLike) else 0
+def calls_at_once(backend: Backend) -> int:
+    """Calls that keep cores and device busy: one a core and one that waits for the disk, and those on the device.
 
-
-def as_radiograph(source: Source) -> Radiograph:
-    """The radiograph of any source that :class:`Segmenter` takes.
-
-    Raises:
-        InputError: it cannot be read.
-        TypeError: not a kind of source.
+    Inference on the CPU takes the cores from reading and finishing. More calls than cores then only take the
+    interpreter's lock from one another.
     """
-    if isinstance(source, Radiograph):
-        return source
-    if isinstance(source, np.ndarray):
-        return Radiograph(require_finite(source))
-    if isinstance(source, str | os.PathLike):
-        return read_radiograph(source)
-    from pydicom.dataset import Dataset
-
-    if isinstance(source, Dataset):
-        from cxredge.dicom.reading import radiograph_from_dataset
-
-        return radiograph_from_dataset(source)
-    raise TypeError(f"a radiograph is a path, an array, a Radiograph or a pydicom Dataset, not {type(source).__name__}")
-
-
-def raising(outcomes: Generator[Result | CxredgeError, None, None]) -> Iterator[Result]:
-    """Pass results on; raise the first error. Closing it closes ``outcomes``."""
-    with closing(outcomes):
-        for outcome in outcomes:
-            if isinstance(outcome, CxredgeError):
-                raise outcome
-            yield outcome
+    return available_cores() + (backend.lanes if isinstance(backend, StageTimed) else 1)
