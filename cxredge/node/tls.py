@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxredge.errors import ConfigError
+from cxredge.logs import log_event
+
+
+class LoggedSocket(ssl.SSLSocket):
+    """A TLS connection that logs why there is none: pynetdicom tells only that."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Agree with the peer.
+
+        Raises:
+            ssl.SSLError: it is not to be trusted, does not trust this node, or speaks no TLS.
+        """
+        try:
+            super().do_handshake(block)
+        except ssl.SSLError as error:
+            cause = getattr(error, "verify_message", "") or error.reason or "it went away"
+            log_event("tls_failed", logging.WARNING, cause=cause)
+            raise
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class TlsFiles:
     def _loaded(self, context: ssl.SSLContext) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
+        context.sslsocket_class = LoggedSocket
         try:
             context.load_cert_chain(self.certificate, self.key, password=no_passphrase)
             context.load_verify_locations(self.authority)

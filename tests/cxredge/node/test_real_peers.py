@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import shutil
 import subprocess
 import threading
 import time
 import urllib.error
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+
+from cxredge.logs import FIELDS
+from cxredge.node.service import Node
+from cxredge.node.tls import TlsFiles
 
 from .peers import Archive, Served, another, free_port, get, need, send, until
 
@@ -136,25 +143,36 @@ def test_orthanc_sends_a_study_and_gets_it_back_segmented(
     assert len(study_now["Series"]) == 1 + 4
 
 
-def test_storescp_gets_the_results(serve: Serve, tmp_path: Path, study: list[Path]) -> None:
-    port, folder = free_port(), tmp_path / "stored"
-    folder.mkdir()
-    receiver = subprocess.Popen([need("storescp"), "-od", str(folder), str(port)])
-    try:
-        node = serve("--reply", f"ANY@127.0.0.1:{port}")
-        assert run(need("storescu"), "-aec", "CXREDGE", "127.0.0.1", str(node.port), study[0]).returncode == 0
-        until(lambda: len(list(folder.iterdir())) == 2 and node.event("sent"), 60)
-        assert sorted(dcmread(path).Modality for path in folder.iterdir()) == ["OT", "SEG"]
-    finally:
-        receiver.terminate()
-        receiver.wait(10)
+@pytest.fixture
+def storescp(tmp_path: Path) -> Iterator[Callable[..., tuple[int, Path]]]:
+    """Start dcmtk's receiver; gives its port and the folder into which it stores."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def begin(*options: str | Path) -> tuple[int, Path]:
+        port, folder = free_port(), tmp_path / f"stored-{len(running)}"
+        folder.mkdir()
+        running.append(subprocess.Popen([need("storescp"), *options, "-od", folder, str(port)]))
+        return port, folder
+
+    yield begin
+    for one in running:
+        one.terminate()
+        one.wait(10)
 
 
-def certificate(folder: Path, name: str, authority: str | None = None) -> tuple[Path, Path]:
-    """A certificate for localhost, signed by itself or by another."""
+def test_storescp_gets_the_results(serve: Serve, study: list[Path], storescp: Callable[..., tuple[int, Path]]) -> None:
+    port, folder = storescp()
+    node = serve("--reply", f"ANY@127.0.0.1:{port}")
+    assert run(need("storescu"), "-aec", "CXREDGE", "127.0.0.1", str(node.port), study[0]).returncode == 0
+    until(lambda: len(list(folder.iterdir())) == 2 and node.event("sent"), 60)
+    assert sorted(dcmread(path).Modality for path in folder.iterdir()) == ["OT", "SEG"]
+
+
+def certificate(folder: Path, name: str, authority: str | None = None, host: str = "IP:127.0.0.1") -> tuple[Path, Path]:
+    """A certificate for a host, signed by itself or by another."""
     key, cert = folder / f"{name}.key", folder / f"{name}.pem"
     signed = ("-CA", folder / f"{authority}.pem", "-CAkey", folder / f"{authority}.key") if authority else ()
-    named = ("-addext", "subjectAltName=IP:127.0.0.1") if authority else ()
+    named = ("-addext", f"subjectAltName={host}") if authority else ()
     done = run(
         need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
         "-days", "2", "-subj", f"/CN={name}", "-keyout", key, "-out", cert, *named, *signed,
@@ -179,7 +197,63 @@ def test_tls_asks_peers_for_certificates(serve: Serve, tmp_path: Path, study: li
         assert run(need("echoscu"), "+tls", *stranger, *trusted, *called).returncode != 0
         assert run(need("echoscu"), "-to", "5", "-ta", "5", *called).returncode != 0
         assert run(need("echoscu"), "+tls", own_key, own, *trusted, *called).returncode == 0
+        assert node.event("tls_failed")
     until(lambda: node.event("sent"), 60)
+
+
+def test_results_go_to_storescp_over_tls(
+    serve: Serve, tmp_path: Path, study: list[Path], storescp: Callable[..., tuple[int, Path]]
+) -> None:
+    certificate(tmp_path, "authority")
+    authority = tmp_path / "authority.pem"
+    cert, key = certificate(tmp_path, "node", "authority")
+    archive, archive_key = certificate(tmp_path, "archive", "authority")
+    port, folder = storescp("--require-peer-cert", "+tls", archive_key, archive, "+cf", authority)
+    node = serve("--tls", str(cert), str(key), str(authority), "--reply", f"ANY@127.0.0.1:{port}", "--reply-tls")
+    called = ("+tls", archive_key, archive, "+cf", authority, "-aec", "CXREDGE", "127.0.0.1", str(node.port))
+    assert run(need("storescu"), *called, *study).returncode == 0
+    until(lambda: len(list(folder.iterdir())) == 8, 60)
+    assert Counter(dcmread(path).Modality for path in folder.iterdir()) == {"OT": 4, "SEG": 4}
+    assert run(need("echoscu"), "-to", "5", "-ta", "5", "127.0.0.1", str(port)).returncode != 0, "it takes TLS only"
+    assert node.stop() == 0
+    assert not node.event("tls_failed")
+
+
+DISTRUSTED = {
+    "signed by nobody known": ("stranger", "IP:127.0.0.1", "unable to get local issuer certificate"),
+    "of another host": ("authority", "IP:127.0.0.2", "IP address mismatch"),
+    "without TLS": (None, "", "WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|went away"),
+}
+
+
+@pytest.mark.parametrize(("signer", "host", "cause"), DISTRUSTED.values(), ids=DISTRUSTED)
+def test_no_result_goes_to_a_peer_that_is_not_to_be_trusted(
+    start: Callable[..., Node],
+    tmp_path: Path,
+    radiograph: Path,
+    caplog: pytest.LogCaptureFixture,
+    signer: str | None,
+    host: str,
+    cause: str,
+) -> None:
+    for name in ("authority", "stranger"):
+        certificate(tmp_path, name)
+    node_files = TlsFiles(*certificate(tmp_path, "node", "authority"), tmp_path / "authority.pem")
+    other = None if signer is None else TlsFiles(*certificate(tmp_path, "archive", signer, host), node_files.authority)
+    archive = Archive(tls=None if other is None else other.server_context())
+    try:
+        node = start(reply=archive.peer, reply_tls=True, tls=node_files)
+        assert send(node.acceptor.port, dcmread(radiograph)) == [None], "it takes TLS only"
+        caplog.clear()
+        received = Path(shutil.copy(radiograph, node.state.incoming))
+        node.queue.add(dcmread(radiograph).SOPInstanceUID, node.state.keep(received))
+        until(lambda: node.metrics.sent.labels("unreachable")._value.get() >= 1)
+        causes = [getattr(record, FIELDS)["cause"] for record in caplog.records if record.getMessage() == "tls_failed"]
+        assert any(re.search(cause, one) for one in causes), causes
+        assert not archive.stored
+        assert node.queue.counts()["sending"] == 1, "kept for when it is"
+    finally:
+        archive.close()
 
 
 def kill_again_and_again(tmp_path: Path, radiograph: Path, serve: Serve, times: int) -> tuple[int, int]:
