@@ -17,6 +17,8 @@ from cxredge.radiograph import Radiograph
 
 SMALLEST_RANGE, LARGEST_RANGE = 1e-30, 1e30
 """Spans of pixel values between which single precision neither underflows nor overflows."""
+LARGEST_WHOLE = 1 << 24
+"""Up to this, single precision holds every whole number."""
 MASK_THRESHOLD = 127.5
 """Masks on disk are 0 and 255: a pixel belongs to the mask above the middle."""
 
@@ -26,8 +28,9 @@ def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
 
     The lowest value that is shown black becomes -1 and the highest that is shown white +1, taken at
     full resolution, over all pixels or, where the radiograph has one, its ``value_range``; what lies beyond is
-    clipped. The offset from the minimum is exact, so one image stored in different encodings or polarities
-    gives identical numbers. The pixels are copied once, to single precision.
+    clipped. The offset from the minimum is exact, and a whole factor that all pixels were multiplied with is taken
+    out, so one image stored in different encodings, depths or polarities gives identical numbers. The pixels are
+    copied once, to single precision.
 
     Args:
         radiograph: the radiograph.
@@ -45,9 +48,12 @@ def network_input(radiograph: Radiograph, size: int) -> NDArray[np.float32]:
     value_range = float(high) - float(low)
     if not SMALLEST_RANGE < value_range < LARGEST_RANGE:
         raise InputError(f"its values span {value_range:.3g}, which is no image's range")
-    resized = resize(offset_from_black(radiograph, low, high), size)
+    offset = offset_from_black(radiograph, low, high)
+    step = common_step(offset, value_range)
+    if step > 1:
+        offset /= np.float32(step)
     with np.errstate(under="ignore"):
-        return resized * np.float32(2 / value_range) - np.float32(1)
+        return resize(offset, size) * np.float32(2 / (value_range / step)) - np.float32(1)
 
 
 def value_limits(radiograph: Radiograph) -> tuple[Any, Any]:
@@ -69,6 +75,25 @@ def offset_from_black(radiograph: Radiograph, low: Any, high: Any) -> NDArray[np
     if radiograph.value_range is not None:
         np.clip(offset, 0, np.float32(high - low), out=offset)
     return offset
+
+
+def common_step(offset: NDArray[np.float32], value_range: float) -> int:
+    """The largest whole number that divides every distance ``(H, W)``, and so the range; 1 where they are not whole.
+
+    It is 257 where 8 bits were stored as 16, and 16 where 12 were moved to the top of their words. Most images
+    have a row or two in which it is found to be 1.
+    """
+    if not value_range.is_integer() or value_range > LARGEST_WHOLE:
+        return 1
+    step = int(value_range)
+    for row in offset:
+        whole = row.astype(np.int32)
+        if (whole != row).any():
+            return 1
+        step = int(np.gcd.reduce(whole, initial=step))
+        if step == 1:
+            break
+    return step
 
 
 def fits(limit: Any, pixels: NDArray[Any]) -> bool:

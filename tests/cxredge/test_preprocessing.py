@@ -14,7 +14,7 @@ from PIL import Image
 
 from cxredge import Radiograph, Segmenter, read_radiograph
 from cxredge.errors import InputError
-from cxredge.preprocessing import grey_levels, network_input, network_mask, offset_from_black, resize
+from cxredge.preprocessing import common_step, grey_levels, network_input, network_mask, offset_from_black, resize
 from cxredge.radiograph import Polarity
 
 IMAGE = st.integers(32, 70).flatmap(
@@ -53,6 +53,37 @@ def test_one_image_in_any_encoding_gives_identical_inputs_and_masks(
     for name, path in files.items():
         np.testing.assert_array_equal(network_input(read_radiograph(path), 64), expected, err_msg=name)
         np.testing.assert_array_equal(segmenter(path).mask, mask, err_msg=name)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(257, 0), (16, 0), (257, 7), (3, -40_000)])
+@pytest.mark.parametrize("polarity", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_factor_that_an_image_was_stored_with_changes_no_number(
+    factor: int, offset: int, polarity: Polarity, phantom: np.ndarray
+) -> None:
+    eight = (phantom >> 4).astype(np.uint8)
+    expected = network_input(Radiograph(eight, polarity), 64)
+    stored = eight.astype(np.int32) * factor + offset
+    kinds = [np.int32, np.float32, np.float64] + ([np.uint16] if offset >= 0 else [np.int64])
+    for kind in kinds:
+        result = network_input(Radiograph(stored.astype(kind), polarity), 64)
+        np.testing.assert_array_equal(result, expected, err_msg=str(kind))
+    limits = int(stored.min()) + 9 * factor, int(stored.max()) - 30 * factor
+    clipped = Radiograph(eight, polarity, value_range=(float(eight.min()) + 9, float(eight.max()) - 30))
+    np.testing.assert_array_equal(
+        network_input(Radiograph(stored, polarity, value_range=limits), 64), network_input(clipped, 64)
+    )
+
+
+def test_the_step_is_what_divides_all_distances() -> None:
+    even = np.array([[0, 4, 6], [10, 2, 0]], np.float32)
+    assert common_step(even, 10.0) == 2
+    assert common_step(even * 3, 30.0) == 6
+    assert common_step(even + np.float32([[0, 0, 0], [0, 0, 1]]), 10.0) == 1
+    assert common_step(even, 9.0) == 1  # a limit lies between
+    assert common_step(even + np.float32([[0, 0.5, 0], [0, 0, 0]]), 10.0) == 1
+    assert common_step(even, 10.5) == 1
+    assert common_step(np.array([[0, 1 << 24]], np.float32), float(1 << 24)) == 1 << 24
+    assert common_step(np.array([[0, 1 << 25]], np.float32), float(1 << 25)) == 1  # distances may have been rounded
 
 
 def test_an_eight_bit_copy_gives_nearly_the_same_input(phantom: np.ndarray) -> None:
