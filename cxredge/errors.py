@@ -72,6 +72,10 @@ class EngineError(CxredgeError):
     """A TensorRT engine cannot be built, or does not belong to this model, version or GPU."""
 
 
+class ClusterError(CxredgeError):
+    """A Ray cluster cannot be reached, failed, or its nodes do not fit the run."""
+
+
 class MissingExtraError(CxredgeError):
     """An optional part of cxredge is not installed."""
 

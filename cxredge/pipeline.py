@@ -22,6 +22,8 @@ Prepared = TypeVar("Prepared")
 Logits = TypeVar("Logits")
 Result = TypeVar("Result")
 
+CORES_VARIABLE = "PYTHON_CPU_COUNT"
+"""Environment variable with which Python 3.13 and later are told the number of cores too."""
 BATCHES_WAITING = 4
 """Batches that are read ahead or being finished, for each lane."""
 
@@ -111,8 +113,10 @@ def run_pipeline(
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, at most those of :data:`CORES_VARIABLE` where that is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get(CORES_VARIABLE, "")
+    return min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) else cores
 
 
 def _outcome(future: Future[Any]) -> Any:

@@ -198,6 +198,7 @@ class Segmenter:
         batch_size: int = 1,
         workers: int | None = None,
         cost: Callable[[Item], float] | None = None,
+        memory_share: float = 1.0,
     ) -> Generator[Result | CxredgeError, None, None]:
         """:meth:`stream` with first and last stages of the caller's, which run in the worker threads.
 
@@ -215,7 +216,7 @@ class Segmenter:
             workers=workers,
             lanes=self._backend.lanes,
             cost=cost,
-            budget=pixel_budget(),
+            budget=memory_share * pixel_budget(),
         )
         return self._streams.watched(outcomes)
 

@@ -7,13 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TypeAlias
 
 from cxredge.dicom.prefix import HEAD_LENGTH, is_dicom, is_directory, lacks_preamble
 from cxredge.errors import InputError
 from cxredge.radiograph import RADIOGRAPH_SUFFIXES
+from cxredge.runs.manifest import is_manifest, read_manifest
 from cxredge.runs.names import safe_path
+from cxredge.runs.remote import find_remote, url_name
 from cxredge.runs.results import RESULT_SUFFIXES, Target
 
+Source: TypeAlias = Path | str
+"""A file or folder, or the URL of one."""
 DICOMDIR = "DICOMDIR"
 """Name of the file of a DICOM medium that lists the others (PS3.10)."""
 
@@ -33,8 +38,8 @@ class Found:
     outside: tuple[Path, ...] = ()
 
 
-def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
-    """Find the radiographs among files and folders.
+def find_radiographs(inputs: Sequence[Source], output: Path) -> Found:
+    """Find the radiographs among files, folders, URLs and manifests.
 
     What the caller names is always taken, even where it does not exist: its result says so. Of a DICOMDIR those
     images are taken that it lists. In folders (recursively, in order of name, links to folders not followed) those
@@ -43,19 +48,22 @@ def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
     structure, in names that every file system takes; where several folders are given, each keeps its name.
 
     Args:
-        inputs: files, folders and DICOMDIRs.
+        inputs: files, folders, DICOMDIRs and manifests (Parquet); those that are text are URLs.
         output: the output folder.
 
     Raises:
-        InputError: two inputs would have results of the same name.
+        InputError: two inputs would have results of the same name; a manifest cannot be read, a URL not be used.
     """
-    listings = {path: listing for path in dict.fromkeys(inputs) if (listing := listed(path)) is not None}
-    roots = {path if os.path.isdir(path) else path.parent for path in inputs if os.path.isdir(path) or path in listings}  # noqa: PTH112 (never raises)
-    found: list[tuple[Path, PurePath]] = []
+    local = [path for path in dict.fromkeys(inputs) if isinstance(path, Path) and not is_manifest(path)]
+    listings = {path: listing for path in local if (listing := listed(path)) is not None}
+    roots = {path if os.path.isdir(path) else path.parent for path in local if os.path.isdir(path) or path in listings}  # noqa: PTH112 (never raises)
+    found: list[tuple[Source, PurePath]] = []
     skipped = 0
     outside: list[Path] = []
     for path in inputs:
-        if os.path.isdir(path):  # noqa: PTH112
+        if isinstance(path, str) or is_manifest(path):
+            found += find_elsewhere(path)
+        elif os.path.isdir(path):  # noqa: PTH112
             files = list(files_below(path, output))
             images = [file for file in files if looks_like_radiograph(file)]
             skipped += len(files) - len(images)
@@ -67,6 +75,14 @@ def find_radiographs(inputs: Sequence[Path], output: Path) -> Found:
         else:
             found.append((path, PurePath(path.name)))
     return Found(tuple(name_targets(found)), skipped, tuple(outside))
+
+
+def find_elsewhere(source: Source) -> Iterator[tuple[Source, PurePath]]:
+    """The radiographs at a URL, or in a manifest, with the names of their results; see the modules that find them."""
+    if is_manifest(source):
+        yield from read_manifest(source)
+    elif isinstance(source, str):
+        yield from find_remote(source)
 
 
 def listed(path: Path) -> list[Path] | None:
@@ -109,11 +125,21 @@ def leads_out(file: Path, folder: Path) -> bool:
 
 def looks_like_radiograph(path: Path) -> bool:
     """Whether a file's name, or the first bytes of a file without an extension, say that it is a radiograph."""
-    if path.name.upper() == DICOMDIR:
+    by_name = name_of_radiograph(path)
+    if by_name is not None:
+        return by_name and path.is_file()
+    return head_of_radiograph(first_bytes(path))
+
+
+def name_of_radiograph(name: PurePath) -> bool | None:
+    """Whether a file's name says that it is a radiograph; ``None`` where it says nothing."""
+    if name.name.upper() == DICOMDIR:
         return False
-    if path.suffix.lower() in RADIOGRAPH_SUFFIXES:
-        return path.is_file()
-    head = first_bytes(path)
+    return True if name.suffix.lower() in RADIOGRAPH_SUFFIXES else None
+
+
+def head_of_radiograph(head: bytes) -> bool:
+    """Whether the first bytes of a file say that it is a DICOM object."""
     return (is_dicom(head) and not is_directory(head)) or lacks_preamble(head)
 
 
@@ -128,7 +154,7 @@ def first_bytes(path: Path) -> bytes:
         return b""
 
 
-def name_targets(found: Iterable[tuple[Path, PurePath]]) -> Iterator[Target]:
+def name_targets(found: Iterable[tuple[Source, PurePath]]) -> Iterator[Target]:
     """Give each input its output name: the stem, or the whole name where two stems collide.
 
     Raises:
@@ -138,19 +164,24 @@ def name_targets(found: Iterable[tuple[Path, PurePath]]) -> Iterator[Target]:
     stems = Counter(_folded(_stem(name)) for _, name in found)
     chosen = ((source, name if stems[_folded(_stem(name))] > 1 else _stem(name)) for source, name in found)
     names = [(source, safe_path(name)) for source, name in chosen]
-    taken: dict[str, Path] = {}
+    taken: dict[str, Source] = {}
     for source, name in names:
         other = taken.setdefault(_folded(name), source)
         if other != source:
             raise InputError(f"{other} and {source} would have results of the same name; run them into two folders")
-        yield Target(source, Path(name))
+        yield target_of(source, Path(name))
 
 
-def without_repeats(found: Iterable[tuple[Path, PurePath]]) -> Iterator[tuple[Path, PurePath]]:
+def target_of(source: Source, stem: Path) -> Target:
+    """The target of a file, or of a URL."""
+    return Target(Path(url_name(source).name), stem, source) if isinstance(source, str) else Target(source, stem)
+
+
+def without_repeats(found: Iterable[tuple[Source, PurePath]]) -> Iterator[tuple[Source, PurePath]]:
     """Each file once, however its path is written; a link counts as a file of its own."""
     seen: set[str] = set()
     for source, name in found:
-        path = os.path.normpath(source.absolute())
+        path = source if isinstance(source, str) else os.path.normpath(source.absolute())
         if path not in seen:
             seen.add(path)
             yield source, name

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from cxredge.errors import OutputError
-from cxredge.runs.proof import Proof, Signature, file_proof, full_path, source_signature
+from cxredge.runs.proof import Proof, Signature, file_proof, source_signature
 from cxredge.runs.results import Target, write_atomically
 
 STATE_FOLDER = ".cxredge"
@@ -229,9 +229,22 @@ def require_same_run(folder: Path, header: dict[str, Any] | None, identity: RunI
 
 def still_holds(folder: Path, target: Target, entry: Entry | None) -> bool:
     """Whether ``entry`` spares doing ``target`` again: it succeeded, and neither source nor files have changed."""
-    if entry is None or entry.failed or entry.source != full_path(target.source):
+    if entry is None or entry.failed or entry.source != target.address or entry.signature is None:
         return False
-    return entry.signature == source_signature(target.source) and files_hold(folder, entry)
+    return entry.signature == target_signature(target) and files_hold(folder, entry)
+
+
+def target_signature(target: Target) -> Signature | None:
+    """What tells whether an input has changed, of a file or of what is at a URL; ``None`` where there is none.
+
+    Raises:
+        InputError: the store of a URL cannot be reached.
+    """
+    if target.url is None:
+        return source_signature(target.source)
+    from cxredge.runs.remote import remote_signature
+
+    return remote_signature(target.url)
 
 
 def files_hold(folder: Path, entry: Entry) -> bool:

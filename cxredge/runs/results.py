@@ -28,6 +28,7 @@ from cxredge.errors import CxredgeError, InputError, OutputError
 from cxredge.libraries.open_cv import cv2
 from cxredge.radiograph import Radiograph
 from cxredge.runs.names import require_inside
+from cxredge.runs.proof import full_path
 from cxredge.segmenter import Segmentation
 
 RESULTS = "results.jsonl"
@@ -48,12 +49,24 @@ class Target:
     """Where the results of one input go.
 
     Attributes:
-        source: the input.
+        source: the input; of a URL its name, and then the file that it is fetched to.
         stem: output path below the output folder without its ``.mask.png``.
+        url: where the input is fetched from, where it is no file.
     """
 
     source: Path
     stem: Path
+    url: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The input as the user named it."""
+        return self.url or str(self.source)
+
+    @property
+    def address(self) -> str:
+        """What tells the input from others: its absolute path, links not followed, or its URL."""
+        return self.url or full_path(self.source)
 
     def named(self, suffix: str) -> Path:
         """The result with a suffix of :data:`RESULT_SUFFIXES`, relative to the output folder."""
@@ -130,7 +143,7 @@ def remove_parts(folder: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file of an earlier run, where it is there.
+    """Remove a file, such as one of an earlier run, where it is there.
 
     Raises:
         OutputError: it cannot be removed.
@@ -138,7 +151,7 @@ def remove_file(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be replaced: {error.strerror or error}") from error
+        raise OutputError(f"{path}: cannot be removed: {error.strerror or error}") from error
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
@@ -183,7 +196,7 @@ def record(
         refused: formats that could not be made of this input, and why.
     """
     line: dict[str, Any] = {
-        "input": str(target.source),
+        "input": target.label,
         "status": "failed",
         "error": None,
         "mask": None,

@@ -94,7 +94,7 @@ def entries_left_over(targets: tuple[Target, ...], journal: Journal) -> tuple[st
     left_over = [stem for stem in journal.stems() if stem not in stems]
     if not left_over:
         return ()
-    sources = {full_path(target.source) for target in targets}
+    sources = {target.address for target in targets}
     gone = []
     for stem in left_over:
         entry = journal.entry(stem)
@@ -120,19 +120,35 @@ def results_in_order(plan: Plan, journal: Journal, entries: Iterator[Entry]) -> 
     Args:
         plan: of the run.
         journal: of the output folder.
-        entries: of ``plan.to_do``, in order.
+        entries: of ``plan.to_do``, in any order.
     """
+    early: set[str] = set()
     for target in islice(plan.targets, plan.leading, None):
+        stem = target.stem.as_posix()
         if plan.keeps(target):
-            yield kept_line(journal, target.stem.as_posix()), False
-            continue
-        entry = next(entries, None)
-        if entry is None:
+            yield kept_line(journal, stem), False
+        elif stem in early:
+            early.remove(stem)
+            yield kept_line(journal, stem), True
+        elif (new := record_of(stem, journal, entries, early)) is None:
             return
-        journal.append(entry)
-        yield entry.record, True
+        else:
+            yield new, True
     for stem in plan.gone:
         yield kept_line(journal, stem), False
+
+
+def record_of(stem: str, journal: Journal, entries: Iterator[Entry], early: set[str]) -> dict[str, Any] | None:
+    """The record of a stem as soon as its entry comes; others that come before go into ``early``.
+
+    Every entry is put into the journal, which keeps what has come early. ``None`` where no more entries come.
+    """
+    for entry in entries:
+        journal.append(entry)
+        if entry.stem == stem:
+            return entry.record
+        early.add(entry.stem)
+    return None
 
 
 def kept_line(journal: Journal, stem: str) -> dict[str, Any]:
@@ -159,11 +175,12 @@ def segment_targets(
     batch_size: int = 1,
     workers: int | None = None,
     keep_identity: bool = False,
+    memory_share: float = 1.0,
 ) -> Generator[Entry, None, None]:
     """Segment ``targets`` and write their files; yields what goes into the journal, in order.
 
     When it is closed early, files of targets that were not yielded are removed. With ``keep_identity`` a record
-    says whose radiograph it is.
+    says whose radiograph it is. ``memory_share`` is the part of the machine that the caller has for itself.
 
     Raises:
         OutputError: a result cannot be written; the run stops there.
@@ -200,7 +217,9 @@ def segment_targets(
                 line |= read_identity(target.source)
             return line, proofs(output, written.names)
 
-    outcomes = segmenter.process(begun(), prepare, finish, batch_size=batch_size, workers=workers, cost=weigh)
+    outcomes = segmenter.process(
+        begun(), prepare, finish, batch_size=batch_size, workers=workers, cost=weigh, memory_share=memory_share
+    )
     try:
         with closing(outcomes):
             for outcome in outcomes:
@@ -213,7 +232,7 @@ def segment_targets(
                 line, files = outcome
                 under_way.popleft()
                 signature = signatures.pop(target.stem, None)
-                yield Entry(full_path(target.source), target.stem.as_posix(), signature, files, line)
+                yield Entry(target.address, target.stem.as_posix(), signature, files, line)
     finally:
         with suppress(OutputError):  # on a disk that is gone; --resume finds what stays
             clear_existing(output, under_way)

@@ -1,0 +1,225 @@
+"""Radiographs at a URL: in object stores, and on whatever file systems pyarrow and fsspec reach (extra ``ray``).
+
+pyarrow brings S3, Google's and Azure's stores and HDFS with it; other schemes go through fsspec, which says what to
+install for them. Credentials come from the environment, as those libraries document, never from a URL.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from cxredge.dicom.prefix import HEAD_LENGTH
+from cxredge.errors import InputError, MissingExtraError
+from cxredge.limits import LARGEST_IMAGE_FILE
+from cxredge.runs.proof import Signature
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileInfo, FileSystem
+
+OF_ARROW = frozenset({"file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs"})
+"""Schemes that pyarrow serves itself; their URLs are percent-encoded."""
+HEADS_AT_ONCE = 32
+"""Objects whose first bytes are asked for at once."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a URL leads.
+
+    Attributes:
+        url: as the user named it.
+        files: the file system.
+        path: in it.
+    """
+
+    url: str
+    files: FileSystem
+    path: str
+
+    def info(self) -> FileInfo:
+        """Kind, size and time of change."""
+        return self.files.get_file_info(self.path)
+
+    def below(self, relative: PurePosixPath) -> str:
+        """URL of a file below this folder."""
+        parts = urlsplit(self.url)
+        name = quote(str(relative)) if parts.scheme in OF_ARROW else str(relative)
+        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+
+
+def is_url(text: str) -> bool:
+    """Whether an input is a URL, not a path."""
+    return "://" in text
+
+
+def url_name(url: str) -> PurePosixPath:
+    """Path of a URL, without its scheme and host."""
+    parts = urlsplit(url)
+    path = unquote(parts.path) if parts.scheme in OF_ARROW else parts.path
+    return PurePosixPath(path.lstrip("/") or parts.netloc)
+
+
+def find_remote(url: str) -> Iterator[tuple[str, PurePath]]:
+    """URLs of the radiographs at a URL, with the names of their results.
+
+    What is no folder is taken as it is: its result says what is wrong with it. In a folder, or below a prefix, the
+    rules are those of :func:`cxredge.runs.discovery.find_radiographs`.
+
+    Raises:
+        InputError: the URL cannot be used, or its store cannot be reached.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    place = open_place(url)
+    with reasons(url, "cannot be listed"):
+        if place.info().type != FileType.Directory:
+            yield url, PurePath(url_name(url).name)
+            return
+        found = place.files.get_file_info(FileSelector(place.path, recursive=True))
+        files = [info for info in found if info.type == FileType.File]
+    base = PurePosixPath(place.path)
+    names = sorted(PurePosixPath(info.path).relative_to(base) for info in files)
+    with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
+        taken = pool.map(lambda name: is_shown(name) and looks_like_radiograph(place, name), names)
+        for name, take in zip(names, taken, strict=True):
+            if take:
+                yield place.below(name), PurePath(name)
+
+
+def is_shown(name: PurePosixPath) -> bool:
+    """Whether a file in a folder is neither hidden nor a result."""
+    from cxredge.runs.results import RESULT_SUFFIXES
+
+    return not any(part.startswith(".") for part in name.parts) and not name.name.endswith(RESULT_SUFFIXES)
+
+
+def looks_like_radiograph(place: Place, name: PurePosixPath) -> bool:
+    """Whether its name, or its first bytes, say that the file ``name`` below ``place`` is a radiograph."""
+    from cxredge.runs.discovery import head_of_radiograph, name_of_radiograph
+
+    by_name = name_of_radiograph(PurePath(name))
+    if by_name is not None:
+        return by_name
+    with suppress(OSError), place.files.open_input_file(str(PurePosixPath(place.path) / name)) as file:
+        return head_of_radiograph(file.read(HEAD_LENGTH))
+    return False
+
+
+def remote_signature(url: str) -> Signature | None:
+    """Size and time of last change of what is at a URL; ``None`` where there is nothing, or its store keeps no times.
+
+    Raises:
+        InputError: the URL cannot be used, or its store cannot be reached.
+    """
+    place = open_place(url)
+    with reasons(url, "cannot be reached"):
+        return signature_of(place, place.info())
+
+
+def signature_of(place: Place, info: FileInfo) -> Signature | None:
+    """The signature in what a store says of a file."""
+    if info.size is None:
+        return None
+    if info.mtime_ns is not None:
+        return info.size, info.mtime_ns
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    if isinstance(place.files, PyFileSystem) and isinstance(place.files.handler, FSSpecHandler):
+        with suppress(NotImplementedError, KeyError):  # fsspec's ways to say that there is no such time
+            return info.size, int(1e6 * place.files.handler.fs.modified(place.path).timestamp()) * 1000
+    return None
+
+
+def fetch(url: str, target: Path) -> Signature | None:
+    """Copy what is at a URL into a new file; gives its signature from before that.
+
+    Raises:
+        InputError: there is nothing, it is too large, or it cannot be fetched.
+    """
+    from pyarrow.fs import FileType
+
+    place = open_place(url)
+    with reasons(url, "cannot be fetched"):
+        info = place.info()
+        if info.type != FileType.File:
+            raise InputError("cannot be read: there is no such object", url)
+        if info.size is not None and info.size > LARGEST_IMAGE_FILE:
+            raise InputError(f"has {info.size} bytes, at most {LARGEST_IMAGE_FILE} are read", url)
+        with place.files.open_input_stream(place.path, compression=None) as source, target.open("xb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        return signature_of(place, info)
+
+
+def open_place(url: str) -> Place:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        MissingExtraError: pyarrow or fsspec is not installed.
+        InputError: the URL is malformed, holds a password, or nothing serves its scheme.
+    """
+    require_libraries()
+    parts = urlsplit(url)
+    if parts.password is not None:
+        raise InputError("a URL with a password would be kept in the results; put credentials into the environment")
+    if parts.scheme not in OF_ARROW:
+        return Place(url, *through_fsspec(url))
+    root = urlunsplit(parts._replace(path="/", fragment=""))
+    with reasons(url, "cannot be used"):
+        files, base = arrow_root(root)
+    return Place(url, files, base.rstrip("/") + unquote(parts.path).rstrip("/"))
+
+
+@lru_cache(maxsize=64)
+def arrow_root(root: str) -> tuple[FileSystem, str]:
+    """File system and path of the root of a URL; asked for once, since it may ask the store for its region."""
+    from pyarrow.fs import FileSystem
+
+    files, base = FileSystem.from_uri(root)
+    return files, base
+
+
+def through_fsspec(url: str) -> tuple[FileSystem, str]:
+    """File system and path of a URL that pyarrow does not serve itself.
+
+    Raises:
+        InputError: fsspec does not know the scheme, or needs another package for it.
+    """
+    from fsspec.core import url_to_fs
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    try:
+        files, path = url_to_fs(url)
+    except (ValueError, ImportError, OSError) as error:
+        raise InputError(f"cannot be used: {error}", url) from error
+    return PyFileSystem(FSSpecHandler(files)), path
+
+
+def require_libraries() -> None:
+    """Raise :class:`MissingExtraError` where pyarrow or fsspec is missing."""
+    try:
+        import fsspec  # noqa: F401 (only whether it is there)
+        import pyarrow  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("reading URLs and Parquet", "ray") from error
+
+
+@contextmanager
+def reasons(url: str, what: str) -> Iterator[None]:
+    """Turn what a store complains about into an error of the input."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise InputError(f"{what}: {gist(error)}", url) from error
+
+
+def gist(error: Any) -> str:
+    """The first line of a library's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
