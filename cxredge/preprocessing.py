@@ -71,7 +71,7 @@ def offset_from_black(radiograph: Radiograph, low: Any, high: Any) -> NDArray[np
     offset = np.empty(pixels.shape, np.float32)  # the one array of the radiograph's size that is made
     first, second = (pixels, low) if radiograph.polarity == "MONOCHROME2" else (high, pixels)
     with np.errstate(over="ignore", under="ignore"):  # a host application may have made errors of them
-        np.subtract(first, second, out=offset, dtype=exact, casting="unsafe")
+        np.subtract(first, second, out=offset, dtype=exact)
     if radiograph.value_range is not None:
         np.clip(offset, 0, np.float32(high - low), out=offset)
     return offset

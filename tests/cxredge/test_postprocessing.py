@@ -155,3 +155,19 @@ def test_helpers_leave_what_is_clean_alone() -> None:
 def test_as_many_components_are_kept_as_are_asked_for() -> None:
     three = blob((1, 1, 20, 9), (1, 14, 18, 22), (25, 2, 29, 6)) > 0
     assert [component_count(largest_components(three, count)) for count in (1, 2, 3, 4)] == [1, 2, 3, 3]
+
+
+def test_of_equally_large_components_the_first_are_kept() -> None:
+    mask = np.zeros((64, 64), bool)
+    mask[1:-1:3, 1:-1:3] = True
+    kept = largest_components(mask)
+    assert kept.dtype == bool
+    assert [tuple(place) for place in np.argwhere(kept)] == [(1, 1), (1, 4)]
+
+
+def test_the_bytes_of_a_mask_are_zeros_and_ones() -> None:
+    logits = blob((4, 4, 28, 14), (4, 18, 28, 28))
+    logits[10:13, 7:10] = -2
+    for mask in (lung_mask(logits, (64, 50)), fill_holes(logits > 0)):
+        assert mask.dtype == bool
+        assert np.unique(mask.view(np.uint8)).tolist() == [0, 1]

@@ -14,7 +14,16 @@ from PIL import Image
 
 from cxredge import Radiograph, Segmenter, read_radiograph
 from cxredge.errors import InputError
-from cxredge.preprocessing import common_step, grey_levels, network_input, network_mask, offset_from_black, resize
+from cxredge.preprocessing import (
+    LARGEST_RANGE,
+    SMALLEST_RANGE,
+    common_step,
+    grey_levels,
+    network_input,
+    network_mask,
+    offset_from_black,
+    resize,
+)
 from cxredge.radiograph import Polarity
 
 IMAGE = st.integers(32, 70).flatmap(
@@ -132,7 +141,7 @@ def test_brightness_and_contrast_do_not_matter(pixels: np.ndarray, gain: int, of
 @pytest.mark.parametrize("value", [0, 7, 65535])
 def test_constant_image_is_refused(value: int) -> None:
     for dtype in (np.uint16, np.float32):
-        with pytest.raises(InputError, match="all pixels are equal"):
+        with pytest.raises(InputError, match=r"^all pixels are equal, there is nothing to see$"):
             network_input(Radiograph(np.full((64, 64), value, dtype)), 64)
 
 
@@ -208,6 +217,27 @@ def test_values_beyond_what_can_be_computed_with_are_right_or_refused(low: Any, 
         except InputError:
             continue
         np.testing.assert_allclose(result[:, [0, -1]], [[left, -left]] * 64, atol=1e-6)
+
+
+@pytest.mark.parametrize(("limit", "inside"), [(SMALLEST_RANGE, 1.01), (LARGEST_RANGE, 0.99)])
+def test_a_range_as_small_or_large_as_the_limits_is_refused_and_one_within_is_not(limit: float, inside: float) -> None:
+    with pytest.raises(InputError, match="no image's range"):
+        input_of_halves(0, limit, np.float64, "MONOCHROME2")
+    result = input_of_halves(0, inside * limit, np.float64, "MONOCHROME2")
+    np.testing.assert_allclose(result[:, [0, -1]], [[-1, 1]] * 64, atol=1e-6)
+
+
+def test_a_host_that_raises_on_floating_point_errors_gets_a_result() -> None:
+    pixels = np.zeros((64, 64))
+    pixels[:, 32:] = 1e29
+    pixels[0, 0] = 1e-20  # far below the rest once it is multiplied
+    spread = np.full((64, 64), 50.0)
+    spread[:, 32:], spread[0, :2] = 1e300, (1e-300, 0)  # beyond single precision, at both ends
+    with np.errstate(all="raise"):
+        plain = network_input(Radiograph(pixels), 64)
+        clipped = network_input(Radiograph(spread, value_range=(0, 100)), 64)
+    np.testing.assert_array_equal(plain[:, [0, -1]], [[-1, 1]] * 64)
+    np.testing.assert_array_equal(clipped[0, [0, 1, -1]], [-1, -1, 1])
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1e-3), (-1, 1), (-1e3, 1e3), (0, 1e9)])
