@@ -19,11 +19,14 @@ from cxredge.runs.formats import FORMATS, SEGMENTATION_TYPES, Format, Segmentati
 
 if TYPE_CHECKING:
     from cxredge.backends import BackendName
+    from cxredge.contract import Contract
+    from cxredge.runs.discovery import Source
     from cxredge.runs.interruption import Interruption
-    from cxredge.runs.journal import Entry, Journal
+    from cxredge.runs.journal import Entry, Journal, RunIdentity
     from cxredge.runs.reader_process import Reader
     from cxredge.runs.results import Target
     from cxredge.runs.run import Writer
+    from cxredge.runs.writer import ResultWriter
     from cxredge.segmenter import Segmenter
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -141,16 +144,26 @@ class Session:
     options: RunOptions
     interruption: Interruption
 
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.segmenter.contract.name
+
+    @property
+    def backend(self) -> str:
+        """What runs it."""
+        return self.segmenter.backend
+
     def entries(self, targets: Iterable[Target]) -> Generator[Entry, None, None]:
         """Segment ``targets``; see :func:`cxredge.runs.run.segment_targets`.
 
         Raises:
             Interrupted: a signal asked to stop.
         """
-        from cxredge.runs.run import segment_targets
+        from cxredge.runs.fetching import segment_sources
 
         return self.interruption.each(
-            segment_targets(
+            segment_sources(
                 self.segmenter,
                 targets,
                 self.journal.folder,
@@ -165,13 +178,13 @@ class Session:
 
 @contextmanager
 def open_session(
-    command: str, inputs: Iterable[Path], output: Path, options: RunOptions, *, resume: bool
+    command: str, inputs: Iterable[Source], output: Path, options: RunOptions, *, resume: bool
 ) -> Iterator[Session]:
     """Load the model and open the output folder.
 
     Args:
         command: that asks.
-        inputs: files and folders that the user named.
+        inputs: files, folders and URLs that the user named.
         output: the output folder.
         options: of the run.
         resume: go on with the run whose results are there.
@@ -181,8 +194,8 @@ def open_session(
     """
     from cxredge.bundle import bundled_model
     from cxredge.runs.interruption import Interruption
-    from cxredge.runs.journal import Journal, RunIdentity
-    from cxredge.runs.proof import full_path, model_digest
+    from cxredge.runs.journal import Journal
+    from cxredge.runs.proof import model_digest
     from cxredge.segmenter import Segmenter
 
     with (
@@ -190,20 +203,30 @@ def open_session(
         Segmenter.load(options.model, backend=options.backend, threads=1, build=not options.no_build) as segmenter,
     ):
         digest = model_digest(options.model or bundled_model())
-        identity = RunIdentity(
-            command=command,
-            version=__version__,
-            model=digest,
-            backend=segmenter.backend,
-            formats=formats_of(options),
-            inputs=tuple(map(full_path, inputs)),
-        )
+        identity = identity_of(command, inputs, options, digest, segmenter.backend)
         with (
             Journal(output, identity, resume=resume) as journal,
             open_reader(options) as reader,
             Interruption(STOPPED) as interruption,
         ):
-            yield Session(segmenter, journal, reader, writer_for(options, segmenter, digest), options, interruption)
+            yield Session(
+                segmenter, journal, reader, writer_for(options, segmenter.contract, digest), options, interruption
+            )
+
+
+def identity_of(command: str, inputs: Iterable[Source], options: RunOptions, digest: str, backend: str) -> RunIdentity:
+    """What a run with a model of SHA-256 ``digest`` has to have in common with one that it goes on with."""
+    from cxredge.runs.journal import RunIdentity
+    from cxredge.runs.proof import full_path
+
+    return RunIdentity(
+        command=command,
+        version=__version__,
+        model=digest,
+        backend=backend,
+        formats=formats_of(options),
+        inputs=tuple(one if isinstance(one, str) else full_path(one) for one in inputs),
+    )
 
 
 def formats_of(options: RunOptions) -> tuple[str, ...]:
@@ -212,12 +235,12 @@ def formats_of(options: RunOptions) -> tuple[str, ...]:
     return (*names, *(("identity",) if options.keep_identity else ()))
 
 
-def writer_for(options: RunOptions, segmenter: Segmenter, digest: str) -> Writer:
+def writer_for(options: RunOptions, contract: Contract, digest: str) -> ResultWriter:
     """What writes the results of a run with a model of SHA-256 ``digest``."""
     from cxredge.algorithm import Algorithm
     from cxredge.runs.writer import ResultWriter
 
-    algorithm = Algorithm.of(segmenter.contract, digest)
+    algorithm = Algorithm.of(contract, digest)
     return ResultWriter(options.formats, algorithm, not options.no_overlay, options.seg_type)
 
 

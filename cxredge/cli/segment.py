@@ -9,40 +9,63 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from cxredge.cli import NOTHING_DONE, SOME_FAILED, STOPPED
+from cxredge.cli.cluster import ClusterSession, finish_on_cluster, open_cluster_session, parse_address
 from cxredge.cli.display import Line, print_summary, shown
 from cxredge.cli.run_options import RunOptions, Session, open_session, options_from, run_options
-from cxredge.errors import InputError, OutputError, printable
+from cxredge.errors import ClusterError, InputError, OutputError, printable
 from cxredge.logs import log_event
 
 if TYPE_CHECKING:
+    from cxredge.runs.discovery import Source
     from cxredge.runs.results import ResultsFile, Target
     from cxredge.runs.run import Plan
 
+    Opened: TypeAlias = Session | ClusterSession
+
+
+def parse_inputs(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[Source, ...]:
+    """Inputs: those with a scheme stay URLs, the others are paths."""
+    from cxredge.runs.remote import is_url
+
+    return tuple(text if is_url(text) else Path(text) for text in value)
+
 
 @click.command("segment", short_help="Segment the lungs in radiographs.")
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, callback=parse_inputs)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
 @run_options(timeout=None)
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed; the rest is done.")
+@click.option(
+    "--ray",
+    "address",
+    is_flag=False,
+    flag_value="local",
+    callback=parse_address,
+    metavar="[ADDRESS]",
+    help="Run on a Ray cluster (auto, HOST:PORT), or on Ray started here. Nodes share OUTPUT and local INPUTS.",
+)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a page (HTML) with the results.")
 @click.pass_context
 def command(
     ctx: click.Context,
     /,
-    inputs: tuple[Path, ...],
+    inputs: tuple[Source, ...],
     output: Path,
     overwrite: bool,
     resume: bool,
+    address: str | None,
     report: Path | None,
     **others: Any,
 ) -> None:
     """Segment the lungs in INPUTS: files (DICOM, PNG, JPEG, TIFF, NPY) and folders.
+
+    INPUTS may be URLs (s3://BUCKET/PREFIX) and Parquet files with a column 'path' too (extra 'ray').
 
     For each input NAME writes NAME.mask.png (0 and 255, the input's size) and NAME.overlay.png (the
     contour on the radiograph) into the output folder, which keeps the structure of input folders, and
@@ -70,9 +93,16 @@ def command(
         refuse_existing(output, found.targets)
     options = options_from(others)
     started = time.monotonic()
-    with open_session("segment", inputs, output, options, resume=resume) as session:
+    opened = (
+        open_session("segment", inputs, output, options, resume=resume)
+        if address is None
+        else open_cluster_session(address, inputs, output, options, resume=resume)
+    )
+    with opened as session:
         plan = prepare_output(session, found.targets, overwrite=overwrite, resume=resume)
         statuses = run(ctx, session, plan, inputs)
+        if address is not None:
+            finish_on_cluster(output, options)
         if report:
             from cxredge.runs.report import write_report
 
@@ -84,17 +114,18 @@ def command(
         ctx.exit(NOTHING_DONE if statuses.total() == statuses["failed"] else SOME_FAILED)
 
 
-def prepare_output(session: Session, targets: tuple[Target, ...], *, overwrite: bool, resume: bool) -> Plan:
+def prepare_output(session: Opened, targets: tuple[Target, ...], *, overwrite: bool, resume: bool) -> Plan:
     """Make the output folder ready: find out what is done, remove what is not whole or will be made again."""
     from cxredge.pipeline import available_cores
     from cxredge.runs.results import clear_existing, remove_file, remove_parts
     from cxredge.runs.run import make_plan
-    from cxredge.runs.table import TABLE
+    from cxredge.runs.table import PARQUET, TABLE
 
     output = session.journal.folder
     if overwrite or resume:
         remove_parts(output)
-    remove_file(output / TABLE)
+    for name in (TABLE, PARQUET):
+        remove_file(output / name)
     plan = make_plan(targets, session.journal, session.options.workers or available_cores())
     if overwrite:
         clear_existing(output, targets)
@@ -102,16 +133,15 @@ def prepare_output(session: Session, targets: tuple[Target, ...], *, overwrite: 
     return plan
 
 
-def announce(plan: Plan, session: Session) -> None:
+def announce(plan: Plan, session: Opened) -> None:
     """Say what will be done."""
-    contract = session.segmenter.contract
     kept, total = len(plan.kept), len(plan.targets)
-    log_event("run_started", images=total, kept=kept, model=contract.name, backend=session.segmenter.backend)
+    log_event("run_started", images=total, kept=kept, model=session.model, backend=session.backend)
     if kept and not session.options.logs:
         click.echo(f"resume   {kept} of {total} are done already", err=True)
 
 
-def run(ctx: click.Context, session: Session, plan: Plan, inputs: tuple[Path, ...]) -> Counter[str]:
+def run(ctx: click.Context, session: Opened, plan: Plan, inputs: tuple[Source, ...]) -> Counter[str]:
     """Do what the plan says and write ``results.jsonl`` and ``results.csv``; gives the number of results by status.
 
     Where the run has to stop it says why and what is done, and ends the command.
@@ -131,18 +161,18 @@ def run(ctx: click.Context, session: Session, plan: Plan, inputs: tuple[Path, ..
             for _ in shown(lines, len(plan.targets) - len(plan.kept), logs=session.options.logs):
                 pass
         write_table(session.journal.folder)
-    except (OutputError, InputError, Interrupted) as error:
+    except (OutputError, InputError, ClusterError, Interrupted) as error:
         stop(ctx, session.options, error, statuses.total(), len(plan.targets))
     return statuses
 
 
 def new_lines(
-    session: Session, plan: Plan, file: ResultsFile, inputs: tuple[Path, ...], statuses: Counter[str]
+    session: Opened, plan: Plan, file: ResultsFile, inputs: tuple[Source, ...], statuses: Counter[str]
 ) -> Generator[Line, None, None]:
     """Do what is to do; write each line of ``results.jsonl``, count it, and pass on the new ones."""
     from cxredge.runs.run import results_in_order, while_folders_last
 
-    folders = [path for path in inputs if os.path.isdir(path)]  # noqa: PTH112 (never raises)
+    folders = [path for path in inputs if isinstance(path, Path) and os.path.isdir(path)]  # noqa: PTH112 (never raises)
     with closing(while_folders_last(session.entries(plan.to_do), folders)) as entries:
         for record, is_new in results_in_order(plan, session.journal, entries):
             file.write(record)

@@ -16,7 +16,8 @@ from typing import Any
 from cxredge.errors import OutputError
 from cxredge.runs.results import RESULTS, atomic_file
 
-TABLE = "results.csv"
+TABLE, PARQUET = "results.csv", "results.parquet"
+"""Made when a run ends, the second by :mod:`cxredge.cluster.table`."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet program run a text as a formula."""
 
