@@ -19,8 +19,8 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 HUFFMAN_FRAMES = frozenset(range(0xC0, 0xC8))
 HUFFMAN_TABLES, START_OF_SCAN, JPEG_LS_FRAME = 0xC4, 0xDA, 0xF7
 WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-ITEM = b"\xfe\xff\x00\xe0"
-"""Tag of an item, little endian as all encapsulated pixel data is (PS3.5, A.4)."""
+SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+"""Markers SOS and EOI of JPEG and JPEG-LS; within a scan a byte of 255 is never followed by more than 127."""
 SEARCHED = 1 << 20
 """Bytes of the frame in which its header is looked for."""
 
@@ -35,13 +35,9 @@ class FrameHeader:
     bits: int
 
 
-def frame_header(pixel_data: bytes) -> FrameHeader | None:
-    """Header of the first frame in encapsulated pixel data; ``None`` where there is none to be found.
-
-    Args:
-        pixel_data: items with their tags and lengths, the first of which is the offset table (PS3.5, A.4).
-    """
-    head = first_fragment(pixel_data)
+def frame_header(frame: bytes) -> FrameHeader | None:
+    """Header of a compressed frame; ``None`` where there is none to be found, as in run-length coding."""
+    head = frame[:SEARCHED]
     if head.startswith(START_OF_IMAGE):
         return jpeg_header(head)
     if head.startswith((START_OF_CODESTREAM, JP2_SIGNATURE)):
@@ -50,15 +46,14 @@ def frame_header(pixel_data: bytes) -> FrameHeader | None:
     return None
 
 
-def first_fragment(pixel_data: bytes) -> bytes:
-    """The first bytes of the item that follows the offset table, empty where there is none."""
-    if len(pixel_data) < 16 or not pixel_data.startswith(ITEM):
-        return b""
-    (table,) = struct.unpack_from("<I", pixel_data, 4)
-    start = 8 + table
-    if pixel_data[start : start + 4] != ITEM:
-        return b""
-    return bytes(pixel_data[start + 8 : start + 8 + SEARCHED])
+def starts_a_frame(fragment: bytes) -> bool:
+    """Whether a fragment begins as a JPEG, JPEG-LS or JPEG 2000 does, which no other piece of one can."""
+    return fragment.startswith((START_OF_IMAGE + b"\xff", START_OF_CODESTREAM, JP2_SIGNATURE))
+
+
+def has_end(frame: bytes) -> bool:
+    """Whether the last scan of a JPEG or JPEG-LS is followed by the marker EOI."""
+    return frame.rfind(END_OF_IMAGE) > frame.rfind(SCAN)
 
 
 def jpeg_header(head: bytes) -> FrameHeader | None:

@@ -1,8 +1,4 @@
-"""The stored pixel values of a DICOM image: header checked, decoded, colour turned to grey.
-
-What a header announces is held against the pixel data before anything is allocated or handed to a decoder:
-a decoder in C that gets an image of another size than it was promised is how a process dies.
-"""
+"""The stored pixel values of a DICOM image: decoded, where layout and frame hold, and colour turned to grey."""
 
 from __future__ import annotations
 
@@ -12,39 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, get_decoder
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+from pydicom.uid import JPEGExtended12Bit
 
-from cxredge.dicom.codestream import frame_header
+from cxredge.dicom.codestream import FrameHeader, frame_header
+from cxredge.dicom.deep_jpeg import decode_deep_jpeg
 from cxredge.dicom.file import one_line
-from cxredge.dicom.spacing import text
-from cxredge.errors import CxredgeError, InputError
-from cxredge.limits import require_image_size
+from cxredge.dicom.frame import only_frame, require_frame
+from cxredge.dicom.layout import PixelLayout, pixel_layout
+from cxredge.errors import InputError
 from cxredge.radiograph import Polarity
 from cxredge.raster import grey_from_channels
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.pixels.decoders.base import Decoder
     from pydicom.uid import UID
 
 MONOCHROME: dict[str, Polarity] = {"MONOCHROME1": "MONOCHROME1", "MONOCHROME2": "MONOCHROME2"}
 DECODED_AS_RGB = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 """Colour spaces that pydicom gives as RGB."""
 PALETTE = "PALETTE COLOR"
-OTHER_PIXEL_DATA = {"FloatPixelData": "floating", "DoubleFloatPixelData": "floating"}
 RUST_PANIC = "PanicException"
 """What a decoder written in Rust (pylibjpeg-rle) raises on damaged data; it is no :class:`Exception`."""
+GDCM = "gdcm"
 SAFE_PLUGINS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")
 """Plug-ins by preference. They raise on damaged data, where an exception of GDCM's ends the process, so that GDCM
 is left with what nothing else decodes: lossless JPEG, and JPEG of 12 bits."""
 PILLOW_BITS = 8
 """Most bits of a JPEG that Pillow decodes."""
-END_OF_IMAGE, SEARCHED_FOR_END = b"\xff\xd9", 32
-"""Marker EOI of JPEG and JPEG-LS, and the last bytes of the pixel data in which it stands."""
-HAVE_FRAME_HEADERS = frozenset(JPEGTransferSyntaxes + JPEGLSTransferSyntaxes + JPEG2000TransferSyntaxes)
-FEWEST_BITS = 8
-"""Bits stored of a radiograph; a picture of one bit is a mask or a drawing."""
 
 
 def stored_pixels(dataset: Dataset) -> tuple[NDArray[Any], Polarity]:
@@ -59,89 +52,59 @@ def stored_pixels(dataset: Dataset) -> tuple[NDArray[Any], Polarity]:
     Raises:
         InputError: no image, several, one that its header does not fit, a colour image, or a decoder is missing.
     """
-    require_one_image(dataset)
-    interpretation = text(dataset.get("PhotometricInterpretation"))
+    layout = pixel_layout(dataset)
+    interpretation = layout.interpretation
     if interpretation in MONOCHROME:
-        values = decode(dataset)
+        values = decode(dataset, layout)
         if values.ndim != 2:
             raise InputError(f"is {interpretation} but has {values.shape[-1]} samples a pixel")
         return values, MONOCHROME[interpretation]
     if interpretation not in DECODED_AS_RGB | {PALETTE}:
         named = f"photometric interpretation {interpretation}" if interpretation else "no photometric interpretation"
         raise InputError(f"has {named}, a radiograph is MONOCHROME1 or 2, or grey in RGB, YBR or a palette")
-    values = decode(dataset)
+    values = decode(dataset, layout)
     if interpretation == PALETTE:
         rgb = apply_color_lut(values, dataset)
         return grey_from_colour(rgb, 8 * rgb.dtype.itemsize), "MONOCHROME2"
-    return grey_from_colour(values, int(dataset.BitsStored)), "MONOCHROME2"
+    return grey_from_colour(values, layout.stored), "MONOCHROME2"
 
 
-def require_one_image(dataset: Dataset) -> None:
-    """Check what the header announces against the pixel data, before either is worked on.
-
-    Raises:
-        InputError: no image, several, of an impossible size or depth, or with another number of bytes.
-    """
-    if "PixelData" not in dataset:
-        kind = next((kind for keyword, kind in OTHER_PIXEL_DATA.items() if keyword in dataset), None)
-        if kind:
-            raise InputError(f"holds {kind} pixels (a parametric map), a radiograph has integers")
-        raise InputError("holds no image (no Pixel Data), or is cut off before it")
-    frames = header_number(dataset, "NumberOfFrames", 1) or 1  # as pydicom takes a number of 0
-    if frames != 1:
-        raise InputError(f"holds {frames} frames, a radiograph has one; extract the frame that is meant")
-    rows, columns = header_number(dataset, "Rows", 0), header_number(dataset, "Columns", 0)
-    require_image_size(rows, columns)
-    allocated, stored = header_number(dataset, "BitsAllocated", 0), header_number(dataset, "BitsStored", 0)
-    if stored < FEWEST_BITS or allocated < stored:
-        raise InputError(f"has {stored} of {allocated} bits a pixel, a radiograph has {FEWEST_BITS} to 16")
-    require_length(dataset, rows, columns, allocated)
-
-
-def header_number(dataset: Dataset, keyword: str, absent: int) -> int:
-    """A whole number of the header.
+def decode(dataset: Dataset, layout: PixelLayout) -> NDArray[Any]:
+    """Stored values ``(H, W)`` or ``(H, W, 3)`` of the only frame.
 
     Raises:
-        InputError: it is something else.
-    """
-    value = dataset.get(keyword)
-    try:
-        return absent if value is None or value == "" else int(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"is a damaged DICOM file: {keyword} is not one number") from error
-
-
-def require_length(dataset: Dataset, rows: int, columns: int, allocated: int) -> None:
-    """Hold the header against the number of bytes, or against what a compressed frame says of itself.
-
-    Raises:
-        InputError: too few bytes, enough for several images, or a frame of another size.
+        InputError: the pixel data is not what the header says, a decoder is missing, which is named, or it fails.
     """
     syntax = transfer_syntax(dataset)
-    samples = header_number(dataset, "SamplesPerPixel", 1)
+    header: FrameHeader | None = None
+    content = dataset.PixelData
     if syntax.is_encapsulated:
-        frame = frame_header(dataset.PixelData)
-        if frame is None and syntax in HAVE_FRAME_HEADERS:
-            raise InputError(f"is damaged: its compressed image ({syntax.name}) has no valid header")
-        if syntax in JPEGLSTransferSyntaxes and END_OF_IMAGE not in dataset.PixelData[-SEARCHED_FOR_END:]:
-            raise InputError("is damaged: its compressed image is cut off")  # CharLS would search for seconds
-        if frame is not None and (frame.height, frame.width, frame.samples) != (rows, columns, samples):
-            raise InputError(
-                f"is damaged: header says {columns}x{rows} pixels of {samples} samples, "
-                f"the compressed image has {frame.width}x{frame.height} of {frame.samples}"
-            )
-        if frame is not None and frame.bits > allocated:
-            raise InputError(f"is damaged: header says {allocated} bits, the compressed image has {frame.bits}")
-        return
-    if text(dataset.get("PhotometricInterpretation")) == "YBR_FULL_422":
-        samples = 2  # the two chroma samples are shared by two pixels
-    needed, present = rows * columns * samples * allocated // 8, len(dataset.PixelData)
-    if present < needed:
-        raise InputError(
-            f"pixels cannot be decoded ({syntax.name}): {present} bytes, {columns}x{rows} pixels need {needed}"
+        content = only_frame(dataset, syntax)
+        header = frame_header(content)
+        require_frame(content, header, layout, syntax)
+    else:
+        require_length(content, layout, syntax)
+    decoder = available_decoder(syntax)
+    if is_deep_jpeg(header, layout, syntax) and GDCM in decoder.available_plugins:
+        return decode_deep_jpeg(content, layout.rows, layout.columns)
+    plugin = safe_plugin(decoder.available_plugins, header)
+    if syntax.is_encapsulated:
+        content = encapsulate([content], has_bot=False)
+    shifted_up = layout.stored <= layout.high_bit < layout.allocated
+    try:
+        values, _ = decoder.as_array(
+            content, index=0, decoding_plugin=plugin, correct_unused_bits=not shifted_up, **options(dataset, layout)
         )
-    if present >= 2 * needed:
-        raise InputError(f"holds {present} bytes of pixels, one image has {needed}; extract the frame that is meant")
+    except Exception as error:  # decoders raise many types
+        reason = one_line(error)
+        if "not support" in reason and decoder.missing_dependencies:
+            reason = needed_plugins(decoder.missing_dependencies)
+        raise InputError(f"pixels cannot be decoded ({syntax.name}): {reason}") from error
+    except BaseException as error:
+        if type(error).__name__ != RUST_PANIC:
+            raise
+        raise InputError(f"pixels cannot be decoded ({syntax.name}): its decoder failed") from error
+    return shifted(np.asarray(values), layout) if shifted_up else np.asarray(values)
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
@@ -158,41 +121,60 @@ def transfer_syntax(dataset: Dataset) -> UID:
     return syntax
 
 
-def decode(dataset: Dataset) -> NDArray[Any]:
-    """Stored values ``(H, W)`` or ``(H, W, 3)`` of the only frame.
+def require_length(content: bytes, layout: PixelLayout, syntax: UID) -> None:
+    """Hold the header against the number of bytes of uncompressed pixels.
 
     Raises:
-        InputError: a decoder is missing, which is named, or the pixels are damaged.
+        InputError: too few, or enough for several images.
     """
-    syntax = transfer_syntax(dataset)
+    needed, present = layout.byte_count, len(content)
+    if present < needed:
+        size = f"{layout.columns}x{layout.rows}"
+        raise InputError(f"pixels cannot be decoded ({syntax.name}): {present} bytes, {size} pixels need {needed}")
+    if present >= 2 * needed:
+        raise InputError(f"holds {present} bytes of pixels, one image has {needed}; extract the frame that is meant")
+
+
+def available_decoder(syntax: UID) -> Decoder:
+    """The decoder of a transfer syntax in pydicom.
+
+    Raises:
+        InputError: there is none, or its plug-ins are missing, which are named.
+    """
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise InputError(f"pixels cannot be decoded ({syntax.name}): pydicom has no decoder for it") from error
     if not decoder.is_available:
         raise InputError(f"pixels cannot be decoded ({syntax.name}): {needed_plugins(decoder.missing_dependencies)}")
-    high_bit, plugin = shifted_high_bit(dataset), safe_plugin(decoder.available_plugins, dataset)
-    try:
-        if high_bit is None:
-            return np.asarray(pixel_array(dataset, index=0, decoding_plugin=plugin))
-        pixels = pixel_array(dataset, index=0, decoding_plugin=plugin, correct_unused_bits=False)
-        return shifted(np.asarray(pixels), dataset, high_bit)
-    except CxredgeError:
-        raise
-    except Exception as error:  # decoders raise many types
-        reason = one_line(error)
-        if "not support" in reason and decoder.missing_dependencies:
-            reason = needed_plugins(decoder.missing_dependencies)
-        raise InputError(f"pixels cannot be decoded ({syntax.name}): {reason}") from error
-    except BaseException as error:
-        if type(error).__name__ != RUST_PANIC:
-            raise
-        raise InputError(f"pixels cannot be decoded ({syntax.name}): its decoder failed") from error
+    return decoder
 
 
-def safe_plugin(available: Collection[str], dataset: Dataset) -> str:
-    """The plug-in of pydicom that decodes a data set, by :data:`SAFE_PLUGINS`; empty for whichever there is."""
-    header = frame_header(dataset.PixelData)
+def is_deep_jpeg(header: FrameHeader | None, layout: PixelLayout, syntax: UID) -> bool:
+    """Whether a frame is a grey JPEG of 12 bits with unsigned values, which pydicom does not let GDCM decode."""
+    deep = header is not None and header.bits > PILLOW_BITS and header.samples == 1
+    return deep and syntax == JPEGExtended12Bit and layout.allocated == 16 and not layout.signed
+
+
+def options(dataset: Dataset, layout: PixelLayout) -> dict[str, Any]:
+    """What pydicom's decoders ask for, as numbers and capitals, whatever the header has them as."""
+    return {
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "samples_per_pixel": layout.samples,
+        "photometric_interpretation": layout.interpretation,
+        "planar_configuration": int(layout.planar),
+        "bits_allocated": layout.allocated,
+        "bits_stored": layout.stored,
+        "pixel_representation": int(layout.signed),
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+        "pixel_vr": dataset["PixelData"].VR,
+    }
+
+
+def safe_plugin(available: Collection[str], header: FrameHeader | None) -> str:
+    """The plug-in of pydicom that decodes a frame, by :data:`SAFE_PLUGINS`; empty for whichever there is."""
     deep_jpeg = header is not None and header.bits > PILLOW_BITS
     usable = [name for name in SAFE_PLUGINS if name in available and not (name == "pillow" and deep_jpeg)]
     return usable[0] if usable else ""
@@ -207,25 +189,17 @@ def needed_plugins(missing: list[str]) -> str:
     return "a plug-in of pydicom is missing: " + ", or ".join(choices)
 
 
-def shifted_high_bit(dataset: Dataset) -> int | None:
-    """High Bit where the value does not lie in the lowest bits of its word, as old files have it, else ``None``."""
-    stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
-    high_bit = header_number(dataset, "HighBit", stored - 1)
-    return high_bit if stored <= high_bit < allocated else None
+def shifted(words: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
+    """Move the stored bits of ``words`` from High Bit, where old files have them, down to bit 0; the sign follows.
 
-
-def shifted(words: NDArray[Any], dataset: Dataset, high_bit: int) -> NDArray[Any]:
-    """Move the stored bits of ``words`` down to bit 0; the sign follows, other bits are lost.
-
-    A header whose High Bit is wrong is told by words that have nothing in the upper bits, but something
-    below the stored ones.
+    Other bits are lost. A header whose High Bit is wrong is told by words that have nothing in the upper bits, but
+    something below the stored ones.
     """
-    stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
-    unused = high_bit + 1 - stored
+    unused = layout.high_bit + 1 - layout.stored
     unsigned = words.view(words.dtype.str.replace("i", "u"))
-    if int(unsigned.max()) < 1 << stored and (unsigned & ((1 << unused) - 1)).any():
+    if int(unsigned.max()) < 1 << layout.stored and (unsigned & ((1 << unused) - 1)).any():
         return words
-    return np.asarray((words << (allocated - 1 - high_bit)) >> (allocated - stored))
+    return np.asarray((words << (layout.allocated - 1 - layout.high_bit)) >> (layout.allocated - layout.stored))
 
 
 def grey_from_colour(rgb: NDArray[Any], bits: int) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,7 @@ def write_dicoms() -> None:
         ("jpeg-ls", gdcm.TransferSyntax.JPEGLSLossless),
     ):
         write_transcoded(name, gdcm.TransferSyntax(transcoded))
+    write_deep_jpeg()
     modality, voi = radiograph(GREY16, ExplicitVRLittleEndian), radiograph(GREY16, ExplicitVRLittleEndian)
     modality.ModalityLUTSequence = [table(0, 16)]
     write("modality-table", modality)
@@ -153,6 +155,15 @@ def write_transcoded(name: str, syntax: gdcm.TransferSyntax) -> None:
     writer.SetImage(change.GetOutput())
     writer.SetFileName(str(FOLDER / f"{name}.dcm"))
     assert writer.Write()
+
+
+def write_deep_jpeg() -> None:
+    """Write a JPEG of 12 bits, which only dcmtk's ``dcmcjpeg`` writes, as ``jpeg-extended.dcm``."""
+    deep = radiograph(GREY16, ExplicitVRLittleEndian)
+    deep.BitsStored, deep.HighBit = 12, 11
+    write("jpeg-extended", deep)
+    path = FOLDER / "jpeg-extended.dcm"
+    subprocess.run(["dcmcjpeg", "+ee", "+un", path, path], check=True)
 
 
 def write_tiff_by_hand() -> None:

@@ -10,14 +10,16 @@ from typing import Any
 import gdcm
 import numpy as np
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.pixels import pack_bits
+from pydicom.pixels import get_decoder, pack_bits
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
 )
@@ -283,12 +285,31 @@ def test_a_plugin_that_is_missing_is_named(
         radiograph_from_dataset(dataset)
 
 
-def test_jpeg_of_twelve_bits_names_the_plugin_that_it_needs() -> None:
-    from pydicom.data import get_testdata_file
+JPEG_OF_TWELVE_BITS = "JPGExtended.dcm"
+"""Of pydicom's own test data."""
 
-    path = get_testdata_file("JPGExtended.dcm")
+
+def test_jpeg_of_twelve_bits_has_the_values_that_other_decoders_give_it() -> None:
+    read = read_radiograph(get_testdata_file(JPEG_OF_TWELVE_BITS))
+    assert (read.pixels.dtype, read.shape, int(read.pixels.max())) == (np.uint16, (1024, 256), 264)
+    assert [int(read.pixels[place]) for place in ((420, 140), (230, 120))] == [244, 95]  # pydicom's, of libjpeg
+
+
+def test_jpeg_of_twelve_bits_is_the_picture_that_was_compressed(tmp_path: Path) -> None:
+    corpus = Path(__file__).parents[2] / "corpus"
+    deep = network_input(read_radiograph(corpus / "jpeg-extended.dcm"), 32)
+    np.testing.assert_allclose(deep, network_input(read_radiograph(corpus / "explicit.dcm"), 32), atol=0.01)
+
+
+def test_jpeg_of_twelve_bits_names_the_plugin_that_it_needs_where_gdcm_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder = get_decoder(JPEGExtended12Bit)
+    assert "gdcm" in decoder.available_plugins
+    monkeypatch.delitem(decoder._available, "gdcm")
+    monkeypatch.setitem(decoder._unavailable, "gdcm", ("gdcm>=3.0.10",))
     with pytest.raises(InputError, match=r"JPEG Extended.*pip install pylibjpeg pylibjpeg-libjpeg"):
-        read_radiograph(path)
+        read_radiograph(get_testdata_file(JPEG_OF_TWELVE_BITS))
 
 
 def test_a_syntax_that_pydicom_does_not_know_is_named(picture: np.ndarray, make_dicom: Make) -> None:

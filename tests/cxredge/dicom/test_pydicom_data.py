@@ -24,6 +24,7 @@ REASONS = (
     "is damaged",
     "is a damaged DICOM file",
     "pixels, which is none",
+    "without which its pixels cannot be read",
     "is a DICOMDIR",
 )
 CROSS_SECTIONS = ("CT_small", "MR_small", "693_J2KI", "JPEG2000.dcm", "J2K_pixelrep", "examples_overlay")
