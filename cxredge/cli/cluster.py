@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -68,10 +69,12 @@ def finish_on_cluster(output: Path, options: RunOptions) -> None:
     Raises:
         OutputError: the table cannot be written, or a file not be removed.
     """
+    from cxredge.cluster.actor import attempts_of
     from cxredge.cluster.table import write_parquet
     from cxredge.runs.results import remove_parts
 
     remove_parts(output)
+    shutil.rmtree(attempts_of(output), ignore_errors=True)
     write_parquet(output, with_identity=options.keep_identity)
 
 
@@ -91,7 +94,7 @@ def open_cluster_session(
     Raises:
         CxredgeError: there is no such cluster, no node can load the model, or the folder cannot be used for this run.
     """
-    from cxredge.cluster.actor import ModelOrder, Order
+    from cxredge.cluster.actor import ModelOrder, Order, attempts_of
     from cxredge.cluster.connection import connected
     from cxredge.cluster.work import find_crew
     from cxredge.contract import parse_contract
@@ -117,5 +120,6 @@ def open_cluster_session(
             keep_identity=options.keep_identity,
         )
         identity = identity_of("segment", inputs, options, found.digest, found.backend)
+        shutil.rmtree(attempts_of(output), ignore_errors=True)
         with Journal(output, identity, resume=resume) as journal, Interruption(STOPPED) as interruption:
             yield ClusterSession(crew, order, journal, options, interruption, contract.name)

@@ -162,7 +162,7 @@ def run(ctx: click.Context, session: Opened, plan: Plan, inputs: tuple[Source, .
                 pass
         write_table(session.journal.folder)
     except (OutputError, InputError, ClusterError, Interrupted) as error:
-        stop(ctx, session.options, error, statuses.total(), len(plan.targets))
+        stop(ctx, session.options, error, len(plan.kept) + session.journal.appended, len(plan.targets))
     return statuses
 
 

@@ -6,19 +6,21 @@ are written into the output folder, which all nodes share; nothing of a radiogra
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from cxredge.backends import BackendName
-from cxredge.errors import ClusterError, CxredgeError
+from cxredge.errors import ClusterError, CxredgeError, OutputError
 from cxredge.pipeline import CORES_VARIABLE
-from cxredge.runs.results import Target
+from cxredge.runs.journal import STATE_FOLDER, Entry, journal_of
+from cxredge.runs.results import Target, remove_file
 from cxredge.runs.writer import ResultWriter
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ TARGETS, ENTRIES = "target", "entry"
 """Columns of what an actor takes and gives."""
 STOP = "stop"
 """Key of what an actor gives in place of an entry where the run cannot go on."""
+ATTEMPTS = "attempts"
+"""Folder beside the journal: of each block that is being done a file, with a byte for each time that it was begun."""
+MOST_ATTEMPTS = 5
+"""After which a block is taken for what ends the actors that do it."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +126,25 @@ class SegmentingActor:
         self._opened.callback(self._reader.close)
 
     def __call__(self, block: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """Segment the targets of a block; gives an entry for each, or why the run has to stop."""
-        from cxredge.runs.fetching import segment_sources
-
+        """Segment the targets of a block; gives their entries, and last why the run has to stop, if it has."""
         if self._failure:
             return {ENTRIES: [json.dumps({STOP: self._failure})]}
+        targets = [target_from(str(text)) for text in block[TARGETS]]
+        done: list[str] = []
+        try:
+            with attempt(Path(self._order.output), targets):
+                done += (json.dumps(asdict(entry)) for entry in self._entries(targets))
+        except CxredgeError as error:
+            done.append(json.dumps({STOP: f"{host()}: {error}"}))
+        return {ENTRIES: done}
+
+    def _entries(self, targets: Sequence[Target]) -> Generator[Entry, None, None]:
+        from cxredge.runs.fetching import segment_sources
+
         order = self._order
-        entries = segment_sources(
+        return segment_sources(
             self._segmenter,
-            [target_from(text) for text in block[TARGETS]],
+            targets,
             Path(order.output),
             self._reader,
             order.write,
@@ -137,12 +153,33 @@ class SegmentingActor:
             keep_identity=order.keep_identity,
             memory_share=min(1.0, order.model.cores / (os.cpu_count() or 1)),
         )
-        done: list[str] = []
-        try:
-            done += (json.dumps(asdict(entry)) for entry in entries)
-        except CxredgeError as error:
-            done.append(json.dumps({STOP: f"{host()}: {error}"}))
-        return {ENTRIES: done}
+
+
+@contextmanager
+def attempt(output: Path, targets: Sequence[Target]) -> Iterator[None]:
+    """Take note that a block is begun, until it is done: Ray gives one that is lost to another actor, without end.
+
+    Raises:
+        ClusterError: it was begun so often that it must be what ends the actors.
+        OutputError: the note cannot be written.
+    """
+    first, last = targets[0], targets[-1]
+    note = attempts_of(output) / hashlib.sha256(str(first.stem).encode(errors="surrogatepass")).hexdigest()[:32]
+    try:
+        note.parent.mkdir(exist_ok=True)
+        with note.open("ab") as file:
+            begun = file.tell() + file.write(b".")
+    except OSError as error:
+        raise OutputError(f"{note}: cannot be written: {error.strerror or error}") from error
+    if begun > MOST_ATTEMPTS:
+        raise ClusterError(f"{MOST_ATTEMPTS} actors were lost with the inputs from {first.label} to {last.label}")
+    yield
+    remove_file(note)
+
+
+def attempts_of(output: Path) -> Path:
+    """Where the notes of attempts lie."""
+    return output / STATE_FOLDER / ATTEMPTS
 
 
 def survey(order: ModelOrder) -> Found | str:
@@ -194,8 +231,6 @@ def require_same(found: Found, expected: Found) -> None:
 
 def require_shared(output: Path) -> None:
     """Raise :class:`ClusterError` where a node does not see the output folder."""
-    from cxredge.runs.journal import journal_of
-
     if not journal_of(output).is_file():
         raise ClusterError(
             f"does not see the output folder {output}; it has to be on a file system that all nodes share"

@@ -25,8 +25,6 @@ LARGEST_BLOCK = 64
 """Targets that are done by one call of an actor, and again where that is lost."""
 BLOCKS_PER_ACTOR = 4
 """At least, where there are few targets, so that all actors end at about the same time."""
-LOSSES = 4
-"""Times that a block may be lost with its actor before the run stops; a file that takes actors with it ends there."""
 ON_GPU = "tensorrt"
 
 
@@ -83,7 +81,6 @@ def segment_on(crew: Crew, order: Order, targets: Sequence[Target]) -> Generator
             fn_constructor_args=(order,),
             batch_size=None,
             compute=ActorPoolStrategy(min_size=1, max_size=crew.count, initial_size=min(crew.count, len(tables))),
-            ray_remote_args_fn=lambda: {"max_task_retries": LOSSES},
             **crew.resources,
         )
         for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):

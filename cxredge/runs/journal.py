@@ -84,6 +84,10 @@ class Journal:
         identity: of the run.
         resume: go on with what is there; else begin anew.
 
+    Attributes:
+        folder: the output folder.
+        appended: entries that were added since it was opened.
+
     Raises:
         OutputError: another run is writing there, the run differs from the one whose results are there, or the
             folder cannot be written.
@@ -93,6 +97,7 @@ class Journal:
         self.folder = folder
         self._path = journal_of(folder)
         self._places: dict[str, int] = {}
+        self.appended = 0
         self._lock = held_lock(folder)
         try:
             if resume and self._path.exists():
@@ -151,6 +156,7 @@ class Journal:
         """Add an entry; from then on its input counts as done."""
         place = self._write(asdict(entry))
         self._places[entry.stem] = place
+        self.appended += 1
 
     def remove(self, stem: str) -> None:
         """Forget an entry."""
