@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
+
 import cxredge
 from cxredge import Segmenter
+from cxredge.errors import ModelError
 from cxredge.evaluation.scoring import dice
 from cxredge.phantom import make_radiograph
 
@@ -38,3 +44,15 @@ def test_bundled_model_finds_both_lungs_of_a_made_radiograph() -> None:
         result = segmenter(made.pixels)
     assert result.flags == ()
     assert dice(result.mask, made.lungs) > 0.8
+
+
+def test_an_installation_without_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxredge.bundle.BUNDLED_MODEL", "not-there.onnx")
+    with pytest.raises(ModelError, match=r"not-there\.onnx: the bundled model is missing; reinstall cxredge"):
+        Segmenter.load()
+
+
+def test_the_package_runs_as_a_program() -> None:
+    told = subprocess.run([sys.executable, "-m", "cxredge", "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("cxredge")
+    assert cxredge.__version__ in told.stdout
