@@ -1,0 +1,98 @@
+"""Parquet manifests: paths and URLs in a column, and what is wrong with those that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'cxredge[ray]'")
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from cxredge.cli import main
+from cxredge.errors import InputError
+from cxredge.runs.discovery import find_radiographs
+
+
+def manifest(folder: Path, **columns: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    parquet.write_table(pa.table(columns), folder / "list.parquet")
+    return folder / "list.parquet"
+
+
+def found(path: Path | str) -> list[tuple[str, str]]:
+    return [(target.label, target.stem.as_posix()) for target in find_radiographs([path], Path("out")).targets]
+
+
+def test_paths_are_relative_to_the_manifest_and_name_the_results(tmp_path: Path) -> None:
+    paths = ["a.png", "sub/b.dcm", str(tmp_path / "m" / "c.npy"), "/elsewhere/d.png", "s3://bucket/scans/e.png"]
+    assert found(manifest(tmp_path / "m", path=paths)) == [
+        (str(tmp_path / "m" / "a.png"), "a"),
+        (str(tmp_path / "m" / "sub" / "b.dcm"), "sub/b"),
+        (str(tmp_path / "m" / "c.npy"), "c"),
+        ("/elsewhere/d.png", "elsewhere/d"),
+        ("s3://bucket/scans/e.png", "scans/e"),
+    ]
+
+
+def test_a_manifest_at_a_url_lists_what_is_beside_it(tmp_path: Path) -> None:
+    url = manifest(tmp_path, path=["a.png", "sub/b.png"]).as_uri()
+    folder = tmp_path.as_uri()
+    assert found(url) == [(f"{folder}/a.png", "a"), (f"{folder}/sub/b.png", "sub/b")]
+
+
+def test_a_column_says_what_results_are_called(tmp_path: Path) -> None:
+    path = manifest(tmp_path, path=["a.png", "b.png", "c.png"], name=["one", None, "../../three"])
+    stems = [stem for _, stem in found(path)]
+    assert stems[:2] == ["one", "b"]
+    assert ".." not in stems[2].split("/")
+
+
+def test_dictionaries_of_text_are_text(tmp_path: Path) -> None:
+    assert found(manifest(tmp_path, path=pa.array(["a.png"]).dictionary_encode())) == [(str(tmp_path / "a.png"), "a")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"file": ["a.png"]}, "has no column 'path'; there are file"),
+        ({"path": [1]}, "its column 'path' holds int64, not text"),
+        ({"path": ["a.png", None]}, "row 2 has no path"),
+        ({"path": ["a.png"], "name": [1.5]}, "its column 'name' holds double, not text"),
+        ({"path": ["x/a.png", "y/a.png"], "name": ["same", "SAME"]}, "would have results of the same name"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(tmp_path: Path, columns: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        found(manifest(tmp_path, **columns))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 this is no Parquet PAR1"])
+def test_what_is_not_parquet_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "list.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    for source in (path, path.as_uri()):
+        with pytest.raises(InputError, match=r"list\.parquet: cannot be read as Parquet"):
+            found(source)
+
+
+def test_a_folder_with_the_name_of_a_manifest_is_a_folder(tmp_path: Path, chest: np.ndarray) -> None:
+    (tmp_path / "scans.parquet").mkdir()
+    Image.fromarray(chest).save(tmp_path / "scans.parquet" / "a.png")
+    assert [stem for _, stem in found(tmp_path / "scans.parquet")] == ["a"]
+
+
+def test_rows_whose_files_are_missing_are_failed_lines(tmp_path: Path, chest: np.ndarray, model_file: Path) -> None:
+    path = manifest(tmp_path / "m", path=["a.png", "absent.png"])
+    Image.fromarray(chest).save(path.parent / "a.png")
+    arguments = ["segment", path, "-o", tmp_path / "out", "--model", model_file]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == 3
+    assert (tmp_path / "out" / "a.mask.png").exists()
