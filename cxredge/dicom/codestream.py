@@ -7,6 +7,7 @@ past the end. Read from the first bytes only, before a decoder sees the frame.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 START_OF_IMAGE = b"\xff\xd8"
@@ -17,7 +18,9 @@ JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """SOF0 to SOF15, without DHT, JPG and DAC (ISO/IEC 10918-1, table B.1)."""
 HUFFMAN_FRAMES = frozenset(range(0xC0, 0xC8))
-HUFFMAN_TABLES, START_OF_SCAN, JPEG_LS_FRAME = 0xC4, 0xDA, 0xF7
+HUFFMAN_TABLES, START_OF_SCAN, JFIF, JPEG_LS_FRAME = 0xC4, 0xDA, 0xE0, 0xF7
+SHORTEST_FRAME_SEGMENT = 10
+"""Bytes of a frame header with its marker, without the components."""
 WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 """Markers SOS and EOI of JPEG and JPEG-LS; within a scan a byte of 255 is never followed by more than 127."""
@@ -61,20 +64,40 @@ def jpeg_header(head: bytes) -> FrameHeader | None:
 
     A JPEG that is coded by Huffman must bring its tables: GDCM ends the process where they are missing.
     """
-    found, tables, start = None, False, len(START_OF_IMAGE)
-    while start + 4 <= len(head) and head[start] == 0xFF:
-        marker = head[start + 1]
-        if marker == 0xFF or marker in WITHOUT_LENGTH:
-            start += 1 if marker == 0xFF else 2
-            continue
+    found, tables = None, False
+    for marker, start, end in jpeg_segments(head):
         if marker == START_OF_SCAN:
             return found if tables else None
-        if start + 10 <= len(head) and (marker == JPEG_LS_FRAME or marker in FRAMES):
+        if end - start >= SHORTEST_FRAME_SEGMENT and (marker == JPEG_LS_FRAME or marker in FRAMES):
             bits, height, width, samples = struct.unpack_from(">BHHB", head, start + 4)
             found, tables = FrameHeader(height, width, samples, bits), tables or marker not in HUFFMAN_FRAMES
         tables = tables or marker == HUFFMAN_TABLES
-        start += 2 + int.from_bytes(head[start + 2 : start + 4], "big")
     return None
+
+
+def jpeg_segments(frame: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of a JPEG's segments, up to the first scan or to where there is no marker."""
+    start = len(START_OF_IMAGE)
+    while start + 4 <= len(frame) and frame[start] == 0xFF:
+        marker = frame[start + 1]
+        if marker == 0xFF or marker in WITHOUT_LENGTH:
+            start += 1 if marker == 0xFF else 2
+            continue
+        end = start + 2 + int.from_bytes(frame[start + 2 : start + 4], "big")
+        yield marker, start, min(end, len(frame))
+        if marker == START_OF_SCAN:
+            return
+        start = end
+
+
+def without_jfif(frame: bytes) -> bytes:
+    """A JPEG without its JFIF segments, which say nothing of the pixels; a wrong unit in them ends GDCM's process."""
+    place, kept = 0, []
+    for marker, start, end in jpeg_segments(frame):
+        if marker == JFIF:
+            kept.append(frame[place:start])
+            place = end
+    return b"".join(kept) + frame[place:]
 
 
 def jpeg2000_header(head: bytes, start: int) -> FrameHeader | None:

@@ -12,7 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import JPEGExtended12Bit
 
-from cxredge.dicom.codestream import FrameHeader, frame_header
+from cxredge.dicom.codestream import FrameHeader, frame_header, without_jfif
 from cxredge.dicom.deep_jpeg import decode_deep_jpeg
 from cxredge.dicom.file import one_line
 from cxredge.dicom.frame import only_frame, require_frame
@@ -85,11 +85,11 @@ def decode(dataset: Dataset, layout: PixelLayout) -> NDArray[Any]:
     else:
         require_length(content, layout, syntax)
     decoder = available_decoder(syntax)
-    if is_deep_jpeg(header, layout, syntax) and GDCM in decoder.available_plugins:
-        return decode_deep_jpeg(content, layout.rows, layout.columns)
     plugin = safe_plugin(decoder.available_plugins, header)
+    if is_deep_jpeg(header, layout, syntax) and GDCM in decoder.available_plugins:
+        return decode_deep_jpeg(without_jfif(content), layout.rows, layout.columns)
     if syntax.is_encapsulated:
-        content = encapsulate([content], has_bot=False)
+        content = encapsulate([content if plugin else without_jfif(content)], has_bot=False)
     shifted_up = layout.stored <= layout.high_bit < layout.allocated
     try:
         values, _ = decoder.as_array(
@@ -116,6 +116,8 @@ def transfer_syntax(dataset: Dataset) -> UID:
     syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
     if not syntax:
         raise InputError("pixels cannot be decoded (unknown transfer syntax): the file names none")
+    if not syntax.is_valid:  # it may be anything of the file, and name a patient
+        raise InputError("is a damaged DICOM file: its transfer syntax is no UID")
     if syntax.is_private or not syntax.is_transfer_syntax:
         raise InputError(f"pixels cannot be decoded (unknown transfer syntax {syntax}); export it in another one")
     return syntax

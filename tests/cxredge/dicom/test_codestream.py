@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
-from cxredge.dicom.codestream import FrameHeader, frame_header
+from cxredge.dicom.codestream import FrameHeader, frame_header, without_jfif
 from cxredge.dicom.reading import radiograph_from_dataset
 from cxredge.errors import InputError
 
@@ -70,10 +70,23 @@ def test_a_jpeg_without_its_tables_or_with_broken_segments_has_none() -> None:
         assert frame_header(first_only) is None
 
 
+def test_only_jfif_segments_are_taken_out_of_a_jpeg() -> None:
+    content = jpeg((PIXELS % 256).astype(np.uint8), comment=b"\xff\xe0\0\4ab", dpi=(72, 72))
+    jfif = content[2:20]
+    assert (jfif[:2], jfif[4:9]) == (b"\xff\xe0", b"JFIF\0")
+    bare = without_jfif(content)
+    assert bare == content[:2] + content[20:]
+    assert without_jfif(bare) == bare
+    assert without_jfif(content[:2] + jfif + content[2:]) == bare
+    cut = content[:9]
+    assert without_jfif(cut) == b"\xff\xd8"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_without_an_error(content: bytes) -> None:
     for start in (b"", b"\xff\xd8", b"\xff\x4f\xff\x51"):
         frame_header(start + content)
+        assert len(without_jfif(start + content)) <= len(start + content)
 
 
 @pytest.mark.parametrize(("keyword", "value"), [("Rows", 60), ("Columns", 480), ("BitsAllocated", 8)])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
@@ -16,6 +18,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from cxredge.dicom.reading import radiograph_from_dataset
 from cxredge.errors import InputError
 
+CORPUS = Path(__file__).parents[2] / "corpus"
 ROW, COLUMN = np.mgrid[:64, :48]
 PIXELS = (ROW * 50 + COLUMN**2 % 97).astype(np.uint16)
 SYNTAXES = (RLELossless, JPEG2000Lossless, JPEGLSLossless)
@@ -130,3 +133,13 @@ def test_a_jpeg_ls_without_an_end_is_refused_at_once(ending: bytes, compressed: 
         with pytest.raises(InputError, match="cut off, or its end is missing"):
             read(dataset, items([damaged + bytes(len(damaged) % 2)]) + b"\xff\xd9")
         assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("unit", [0, 1, 2, 3, 0x6C])
+@pytest.mark.parametrize("name", ["jpeg-lossless", "jpeg-extended"])
+def test_a_jpeg_that_only_gdcm_decodes_may_have_any_density(name: str, unit: int) -> None:
+    plain = dcmread(CORPUS / f"{name}.dcm")
+    frame = get_frame(plain.PixelData, 0, number_of_frames=1)
+    jfif = b"\xff\xe0\0\x10JFIF\0\1\1" + bytes([unit]) + b"\0\1\0\1\0\0"
+    expected = read(plain, items([frame]))
+    np.testing.assert_array_equal(read(plain, items([frame[:2] + jfif + frame[2:]])), expected)
