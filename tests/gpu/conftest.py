@@ -1,7 +1,7 @@
 """What the tests on a real GPU start from: its TensorRT, and engines that ``build-engine`` makes of real models.
 
 They run unchanged on any machine with an NVIDIA GPU and one of the two TensorRTs, without PyTorch, and skip
-elsewhere, saying why. ``CXREDGE_GPU_REPORT`` names a file to which figures are written as JSON.
+elsewhere, saying why. ``CXREDGE_GPU_REPORT`` names a file to which figures are written as JSON, as they come.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from cxredge.errors import EngineError
 from cxredge.phantom import make_radiograph
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
+from cxredge.runs.results import write_atomically
 
 FLAVOURS: tuple[FlavourChoice, ...] = ("tensorrt", "tensorrt-rtx")
 REPORT = "CXREDGE_GPU_REPORT"
@@ -157,12 +158,23 @@ def inputs() -> np.ndarray:
     return made_inputs(16)
 
 
+class Figures(dict[str, Any]):
+    """What the tests have measured, written to the file that ``CXREDGE_GPU_REPORT`` names as each figure comes."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        if REPORT in os.environ:
+            write_atomically(Path(os.environ[REPORT]), self.text().encode())
+
+    def text(self) -> str:
+        """All of it as JSON."""
+        return json.dumps(self, indent=2, default=str)
+
+
 @pytest.fixture(scope="session")
 def report() -> Iterator[dict[str, Any]]:
-    """Figures of the session; printed, and written to the file that ``CXREDGE_GPU_REPORT`` names."""
-    figures: dict[str, Any] = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    """Figures of the session; printed at its end."""
+    figures = Figures()
+    figures["started"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     yield figures
-    text = json.dumps(figures, indent=2, default=str)
-    print(f"\n{text}")
-    if REPORT in os.environ:
-        Path(os.environ[REPORT]).write_text(text)
+    print(f"\n{figures.text()}")
