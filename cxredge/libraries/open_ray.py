@@ -26,6 +26,8 @@ QUIET = {
 """Environment variables that keep Ray from reporting, asking and drawing."""
 OWN_TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 """Environment variables of how the processes of a cluster know one another."""
+PRIORITY = "RAY_worker_niceness"
+"""Environment variable of how far Ray's workers stand back behind other programs; by itself almost altogether."""
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def quiet(*, own_cluster: bool) -> Iterator[None]:
     """
     values = dict(QUIET)
     if own_cluster:
-        values |= dict(zip(OWN_TOKEN, ("token", secrets.token_hex(32)), strict=True))
+        values |= dict(zip(OWN_TOKEN, ("token", secrets.token_hex(32)), strict=True)) | {PRIORITY: "0"}
     with ExitStack() as stack:
         for name, value in values.items():
             stack.enter_context(kept(name))

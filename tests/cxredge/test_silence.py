@@ -1,4 +1,4 @@
-"""Nothing of cxredge lets ONNX Runtime or OpenVINO report to anyone or keep an identifier of the device."""
+"""Nothing of cxredge lets ONNX Runtime, OpenVINO or Ray report to anyone or keep an identifier of the device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cxredge.libraries.onnx_runtime import SWITCH
+from cxredge.libraries.open_ray import QUIET
 
 PROGRAM = Path(sys.executable).with_name("cxredge")
 USERS = (
@@ -29,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 def run(home: Path, *command: str | Path) -> str:
     """Run a command with everything that a program keeps of its own below ``home``; gives what it printed."""
-    quiet = {SWITCH, "CI", "TF_BUILD", "JENKINS_URL"}  # with which the libraries keep silent by themselves
+    quiet = {SWITCH, *QUIET, "CI", "TF_BUILD", "JENKINS_URL"}  # with which the libraries keep silent by themselves
     environment = {name: value for name, value in os.environ.items() if name not in quiet and name[:4] != "XDG_"}
     environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
@@ -71,3 +72,30 @@ def test_a_value_that_the_host_has_set_stays(home: Path) -> None:
     )
     assert run(home, sys.executable, "-c", code) == "0\n"
     assert kept(home) == []
+
+
+def test_ray_does_not_report_even_where_the_host_has_told_it_to(home: Path) -> None:
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed")
+    code = """
+import os
+os.environ["RAY_USAGE_STATS_ENABLED"] = "1"
+from cxredge.libraries.open_ray import import_silently, quiet
+with quiet(own_cluster=True):
+    import_silently()
+    from ray._common.usage.usage_lib import usage_stats_enabled
+    print(usage_stats_enabled())
+print(usage_stats_enabled(), os.environ.get("RAY_AUTH_TOKEN"))
+"""
+    assert run(home, sys.executable, "-c", code) == "False\nTrue None\n"
+    assert kept(home) == []
+
+
+def test_segmenting_with_ray_keeps_nothing_but_results(home: Path, tmp_path: Path) -> None:
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed")
+    run(home, PROGRAM, "sample", tmp_path / "scans")
+    out = run(home, PROGRAM, "segment", tmp_path / "scans", "-o", tmp_path / "out", "--ray")
+    assert kept(home) == []
+    assert len(list((tmp_path / "out").glob("*.mask.png"))) == 4
+    assert "raylet" not in out

@@ -31,10 +31,11 @@ def _ray() -> None:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without cores and two nodes with two cores each, all processes of this machine."""
-    from cxredge.libraries.open_ray import quiet
+    from cxredge.libraries.open_ray import PRIORITY, quiet
 
+    monkeypatch.setenv(PRIORITY, "0")
     with quiet(own_cluster=False):
         from ray.cluster_utils import Cluster
 
