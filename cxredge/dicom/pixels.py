@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,12 +33,12 @@ DECODED_AS_RGB = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_R
 PALETTE = "PALETTE COLOR"
 RUST_PANIC = "PanicException"
 """What a decoder written in Rust (pylibjpeg-rle) raises on damaged data; it is no :class:`Exception`."""
-GDCM = "gdcm"
-SAFE_PLUGINS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")
+GDCM, PILLOW = "gdcm", "pillow"
+SAFE_PLUGINS = ("pydicom", "pyjpegls", "pylibjpeg", PILLOW)
 """Plug-ins by preference. They raise on damaged data, where an exception of GDCM's ends the process, so that GDCM
 is left with what nothing else decodes: lossless JPEG, and JPEG of 12 bits."""
 PILLOW_BITS = 8
-"""Most bits of a JPEG that Pillow decodes."""
+"""Bits of a JPEG that Pillow decodes, whatever the header says; some vendors give 8 bits the words of 16."""
 
 
 def stored_pixels(dataset: Dataset) -> tuple[NDArray[Any], Polarity]:
@@ -64,8 +65,7 @@ def stored_pixels(dataset: Dataset) -> tuple[NDArray[Any], Polarity]:
         raise InputError(f"has {named}, a radiograph is MONOCHROME1 or 2, or grey in RGB, YBR or a palette")
     values = decode(dataset, layout)
     if interpretation == PALETTE:
-        rgb = apply_color_lut(values, dataset)
-        return grey_from_colour(rgb, 8 * rgb.dtype.itemsize), "MONOCHROME2"
+        return grey_from_palette(values, dataset), "MONOCHROME2"
     return grey_from_colour(values, layout.stored), "MONOCHROME2"
 
 
@@ -88,6 +88,8 @@ def decode(dataset: Dataset, layout: PixelLayout) -> NDArray[Any]:
     plugin = safe_plugin(decoder.available_plugins, header)
     if is_deep_jpeg(header, layout, syntax) and GDCM in decoder.available_plugins:
         return decode_deep_jpeg(without_jfif(content), layout.rows, layout.columns)
+    if plugin == PILLOW:
+        layout = replace(layout, allocated=PILLOW_BITS, stored=PILLOW_BITS, high_bit=PILLOW_BITS - 1)
     if syntax.is_encapsulated:
         content = encapsulate([content if plugin else without_jfif(content)], has_bot=False)
     shifted_up = layout.stored <= layout.high_bit < layout.allocated
@@ -178,7 +180,7 @@ def options(dataset: Dataset, layout: PixelLayout) -> dict[str, Any]:
 def safe_plugin(available: Collection[str], header: FrameHeader | None) -> str:
     """The plug-in of pydicom that decodes a frame, by :data:`SAFE_PLUGINS`; empty for whichever there is."""
     deep_jpeg = header is not None and header.bits > PILLOW_BITS
-    usable = [name for name in SAFE_PLUGINS if name in available and not (name == "pillow" and deep_jpeg)]
+    usable = [name for name in SAFE_PLUGINS if name in available and not (name == PILLOW and deep_jpeg)]
     return usable[0] if usable else ""
 
 
@@ -202,6 +204,19 @@ def shifted(words: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
     if int(unsigned.max()) < 1 << layout.stored and (unsigned & ((1 << unused) - 1)).any():
         return words
     return np.asarray((words << (layout.allocated - 1 - layout.high_bit)) >> (layout.allocated - layout.stored))
+
+
+def grey_from_palette(indices: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    """Grey ``(H, W)`` of indices ``(H, W)`` into a palette that holds greys.
+
+    Raises:
+        InputError: a colour image, or a palette that is missing or damaged.
+    """
+    try:
+        rgb = apply_color_lut(indices, dataset)
+    except Exception as error:  # pydicom raises many types, the messages of some being NumPy's
+        raise InputError("has no palette for its palette colours, or a damaged one") from error
+    return grey_from_colour(rgb, 8 * rgb.dtype.itemsize)
 
 
 def grey_from_colour(rgb: NDArray[Any], bits: int) -> NDArray[Any]:

@@ -10,8 +10,10 @@ from typing import Any
 import gdcm
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder, pack_bits
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -19,6 +21,7 @@ from pydicom.uid import (
     HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
@@ -282,6 +285,35 @@ def test_a_plugin_that_is_missing_is_named(
     missing = {"pylibjpeg": ("pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.0")}
     monkeypatch.setattr(get_decoder(HTJ2KLossless), "_unavailable", missing)
     with pytest.raises(InputError, match="pip install pylibjpeg pylibjpeg-openjpeg"):
+        radiograph_from_dataset(dataset)
+
+
+@pytest.mark.parametrize(("allocated", "stored"), [(8, 8), (16, 8), (16, 12), (16, 16)])
+def test_a_jpeg_of_eight_bits_may_say_that_it_has_more(
+    allocated: int, stored: int, picture: np.ndarray, make_dicom: Make
+) -> None:
+    buffer = BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=95)
+    dataset = make_dicom(picture, BitsAllocated=allocated, BitsStored=stored, HighBit=stored - 1)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([buffer.getvalue()])
+    read = radiograph_from_dataset(dataset).pixels
+    np.testing.assert_array_equal(read, np.asarray(Image.open(buffer)))
+
+
+@pytest.mark.parametrize("missing", ["Descriptor", "Data", "half of the data"])
+def test_a_palette_that_is_not_whole_is_refused(missing: str, picture: np.ndarray, make_dicom: Make) -> None:
+    dataset = make_dicom(picture, PhotometricInterpretation="PALETTE COLOR")
+    for colour_name in ("Red", "Green", "Blue"):
+        keyword = f"{colour_name}PaletteColorLookupTable"
+        setattr(dataset, f"{keyword}Descriptor", [256, 0, 8])
+        setattr(dataset, f"{keyword}Data", bytes(range(256)))
+    np.testing.assert_array_equal(radiograph_from_dataset(dataset).pixels, picture)
+    if missing == "half of the data":
+        dataset.RedPaletteColorLookupTableData = bytes(range(101))
+    else:
+        delattr(dataset, f"RedPaletteColorLookupTable{missing}")
+    with pytest.raises(InputError, match="no palette for its palette colours, or a damaged one"):
         radiograph_from_dataset(dataset)
 
 
