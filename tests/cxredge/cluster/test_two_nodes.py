@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'cxredge[ray]'")
+
+import pyarrow as pa
 from pyarrow import parquet
 
 from .conftest import assert_same_results, journalled, records, write_radiographs

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +99,14 @@ def test_rows_whose_files_are_missing_are_failed_lines(tmp_path: Path, chest: np
     result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exit_code == 3
     assert (tmp_path / "out" / "a.mask.png").exists()
+
+
+def test_the_page_makes_a_manifest(tmp_path: Path, mixed_folder: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"<!-- snippet: manifest -->\n```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "make.py").write_text(code, encoding="utf-8")
+    subprocess.run([sys.executable, tmp_path / "make.py", mixed_folder], check=True)
+    assert found(mixed_folder / "list.parquet") == [
+        (str(mixed_folder / "b2-text.dcm"), "study-000000"),
+        (str(mixed_folder / "g3.dcm"), "study-000001"),
+    ]
