@@ -30,7 +30,7 @@ CORPUS = Path(__file__).parent / "corpus"
 IMAGES = sorted(path for path in CORPUS.iterdir() if path.suffix in {".png", ".jpg", ".tif", ".npy", ".dcm"})
 MARKER = "MARKER"
 """Every attribute of a patient in the corpus contains it."""
-SLOWEST = 20.0
+SLOWEST = 5.0
 """Seconds that a small file may take at most."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,26 @@ def test_figures_are_written_as_json(dataset: Path, model_file: Path, tmp_path: 
     assert scores["dice"]["mean"] == scores["dice"]["min"] == 0.66667
     assert scores["tpr"]["mean"] == 0.5
     assert scores["tpr_inside_lung"]["mean"] == 1.0
+
+
+def test_pictures_are_drawn_and_named(dataset: Path, model_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'evaluate'")
+    folder = tmp_path / "pictures"
+    result = evaluate(model_file, dataset, "--figures", folder)
+    assert result.exit_code == 0, result.output
+    drawn = sorted(folder.iterdir())
+    assert [path.name for path in drawn] == ["bars.png", "cases-made-none.png"]
+    assert {line for line in result.stdout.splitlines() if line.startswith(str(folder))} == set(map(str, drawn))
+
+
+def test_pictures_without_the_extra_name_it(
+    dataset: Path, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cxredge.evaluation.figures", None)  # as where matplotlib is missing
+    result = evaluate(model_file, dataset, "--figures", tmp_path / "pictures")
+    assert result.exit_code == 1
+    assert "pip install 'cxredge[evaluate]'" in result.stderr
+    assert not (tmp_path / "pictures").exists()
 
 
 def test_a_data_set_with_brackets_in_its_name_is_printed_as_it_is(dataset: Path, model_file: Path) -> None:
