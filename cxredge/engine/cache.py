@@ -21,7 +21,7 @@ from filelock import FileLock
 from cxredge.engine.fit import Wanted, check, mismatches
 from cxredge.engine.record import Batches, EngineRecord, FlavourName, file_sha256, read_record, sidecar_path
 from cxredge.errors import EngineError, ModelError, OutputError
-from cxredge.runs.results import write_atomically
+from cxredge.runs.results import remove_file, write_atomically
 
 PLAN_SUFFIX = ".plan"
 Engine: TypeAlias = tuple[Path, EngineRecord]
@@ -113,20 +113,8 @@ def make_engine(plan: Path, build: Callable[[Path], EngineRecord]) -> EngineReco
         kept = True
     finally:
         if not kept:
-            remove(plan)
+            remove_file(plan)
     return record
-
-
-def remove(plan: Path) -> None:
-    """Remove a plan that did not become an engine.
-
-    Raises:
-        OutputError: it cannot be removed.
-    """
-    try:
-        plan.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{plan}: cannot be removed: {error.strerror or error}") from error
 
 
 def find_engine(model: Path, wanted: Wanted, *, proved_only: bool = False) -> Engine | None:

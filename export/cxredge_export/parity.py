@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from cxredge.errors import ParityError
+from cxredge.pipeline import available_cores
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
+from cxredge_calibration.simulation import open_session
 
 Reference: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From a network input ``(1, 1, S, S)`` to the lung logit ``(1, 1, S, S)``."""
@@ -94,19 +95,19 @@ def in_onnxruntime(model: onnx.ModelProto) -> Reference:
 
     Quantised layers are computed as their scales say: the fused ones of a CPU without VNNI saturate.
     """
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(model, available_cores())
     name = session.get_inputs()[0].name
     return lambda image: np.asarray(session.run(None, {name: image})[0], np.float32)
 
 
-def require_parity(parity: Parity, tolerance: Tolerance = EXACT) -> None:
-    """Raise :class:`ParityError` where logits or mask pixels differ by more than ``tolerance``."""
+def require_parity(
+    parity: Parity, tolerance: Tolerance = EXACT, finding: str = "the converted model differs from its original"
+) -> None:
+    """Raise :class:`ParityError`, which begins with ``finding``, where logits or masks differ by more than allowed."""
     flips_allowed = int(tolerance.flipped_share * parity.pixels)
     if parity.flipped_pixels > flips_allowed or not parity.max_abs_difference <= tolerance.difference:
         raise ParityError(
-            f"the converted model differs from its original: {parity.flipped_pixels} of {parity.pixels} mask pixels "
-            f"flipped (allowed: {flips_allowed}), largest logit difference {parity.max_abs_difference:.2g} "
-            f"(allowed: {tolerance.difference:g}) on {parity.images} images; nothing was written"
+            f"{finding}: {parity.flipped_pixels} of {parity.pixels} mask pixels flipped (allowed: {flips_allowed}), "
+            f"largest logit difference {parity.max_abs_difference:.2g} (allowed: {tolerance.difference:g}) "
+            f"on {parity.images} images; nothing was written"
         )

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cxredge.backends.onnxruntime import session_options
 from cxredge.errors import ParityError
-from cxredge.libraries.onnx_runtime import onnxruntime
 from cxredge.libraries.open_cv import cv2
 from cxredge.postprocessing import lung_mask
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import add_contract, read_contract
-from cxredge_export.parity import EXACT, HALF, in_onnxruntime
+from cxredge_calibration.simulation import open_session
+from cxredge_export.parity import EXACT, HALF, Parity, in_onnxruntime, require_parity
 from cxredge_export.processing import ENDS, IMAGE, LOGITS, MASK, add_processing
 
 Whole: TypeAlias = Callable[[NDArray[np.float32]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
@@ -26,26 +25,14 @@ Whole: TypeAlias = Callable[[NDArray[np.float32]], tuple[NDArray[np.uint8], NDAr
 
 
 @dataclass(frozen=True)
-class ProcessingParity:
-    """How far a model with its processing inside is from cxredge with the bare model.
+class ProcessingParity(Parity):
+    """How far a model with its processing inside is from cxredge with the bare model, at the radiographs' own sizes.
 
     Attributes:
-        images: radiographs compared.
-        max_abs_difference: of the logits.
-        pixels: mask pixels compared, at the radiographs' own sizes.
-        flipped_pixels: mask pixels that differ where cxredge's are not cleaned either.
-        cleaned_pixels: mask pixels that differ from cxredge's final mask: what is left to the caller.
+        cleaned_pixels: mask pixels that differ from cxredge's final mask, which is cleaned: what is left to the caller.
     """
 
-    images: int
-    max_abs_difference: float
-    pixels: int
-    flipped_pixels: int
     cleaned_pixels: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
 
 
 def measure_processing(whole: Whole, bare: onnx.ModelProto, radiographs: Sequence[Radiograph]) -> ProcessingParity:
@@ -81,9 +68,7 @@ def raw_image(radiograph: Radiograph) -> NDArray[np.float32]:
 
 def whole_in_onnxruntime(model: onnx.ModelProto, threads: int = 1) -> Whole:
     """``model`` as a function, on the CPU."""
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model, threads)
 
     def run(image: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         mask, logits = session.run([MASK, LOGITS], {IMAGE: image})
@@ -98,13 +83,7 @@ def require_processing_parity(parity: ProcessingParity, precision: str) -> None:
     The last bit of an input can turn a rounding to FP16 or INT8 inside the network.
     """
     tolerance = EXACT if precision == "fp32" else HALF
-    allowed = int(tolerance.flipped_share * parity.pixels)
-    if parity.flipped_pixels > allowed or not parity.max_abs_difference <= tolerance.difference:
-        raise ParityError(
-            f"the model with its processing inside differs from cxredge: {parity.flipped_pixels} of {parity.pixels} "
-            f"mask pixels flipped (allowed: {allowed}), largest logit difference {parity.max_abs_difference:.2g} "
-            f"(allowed: {tolerance.difference:g}) on {parity.images} images; nothing was written"
-        )
+    require_parity(parity, tolerance, "the model with its processing inside differs from cxredge")
 
 
 def compared_processing(model: onnx.ModelProto, radiographs: Sequence[Radiograph]) -> onnx.ModelProto:
