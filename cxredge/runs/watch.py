@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path, PurePath
@@ -130,5 +131,6 @@ def move_source(source: Path, place: Path) -> None:
         part.rename(place)
         source.unlink()
     except OSError as error:
-        remove_file(part)
+        with suppress(OutputError):  # what stood in the way is what is to be told
+            remove_file(part)
         raise OutputError(f"{source}: cannot be moved: {error.strerror or error}") from error

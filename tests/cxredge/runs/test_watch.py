@@ -225,6 +225,43 @@ def test_what_is_done_is_moved_when_asked_and_a_name_may_come_again(
     assert len(records(out)) == 3
 
 
+def test_a_move_that_failed_is_told_and_made_up_for_at_the_next_start(
+    watch: Any, folder: Path, tmp_path: Path, chest: np.ndarray
+) -> None:
+    out, done = tmp_path / "out", tmp_path / "done"
+    process = watch("--move-done", done)
+    until(lambda: out.exists())
+    done.write_text("a file is in the way")
+    Image.fromarray(chest).save(folder / "a.png")
+    until(lambda: len(records(out)) == 1)
+    text = ended(process)
+    assert "a.png: cannot be moved" in text
+    assert (folder / "a.png").exists()
+    mask = (out / "a.png.mask.png").stat()
+    done.unlink()
+    process = watch("--move-done", done)
+    until(lambda: (done / "a.png").exists())
+    ended(process)
+    assert not (folder / "a.png").exists()
+    assert len(records(out)) == 1
+    assert (out / "a.png.mask.png").stat() == mask  # it was not segmented again
+
+
+def test_a_folder_that_vanishes_is_waited_for(watch: Any, folder: Path, tmp_path: Path, chest: np.ndarray) -> None:
+    out = tmp_path / "out"
+    process = watch()
+    Image.fromarray(chest).save(folder / "a.png")
+    until(lambda: len(records(out)) == 1)
+    away = folder.rename(tmp_path / "away")
+    time.sleep(1)  # ten looks for it
+    Image.fromarray(chest).save(away / "b.png")
+    away.rename(folder)
+    until(lambda: len(records(out)) == 2)
+    text = ended(process)
+    assert text.count("cannot be reached, waiting") == 1
+    assert [Path(line["input"]).name for line in records(out)] == ["a.png", "b.png"]
+
+
 def test_a_watch_and_a_run_do_not_share_a_folder(
     watch: Any, folder: Path, tmp_path: Path, chest: np.ndarray, model_file: Path
 ) -> None:
