@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.data.audit import PATIENT_COLUMN, TRAINING_SPLIT, without_shared_patients
-from cxredge.data.dataset import MANIFEST, Case, open_dataset
+from cxredge.data.dataset import MANIFEST, TRAINING_SPLIT, Case, open_dataset
+from cxredge.data.leaks import PATIENT_COLUMN, without_shared_patients
 from cxredge.errors import CalibrationError, InputError
 from cxredge.preprocessing import network_input
 from cxredge.runs.discovery import find_radiographs

@@ -23,6 +23,8 @@ from cxredge.preprocessing import network_input, network_mask
 from cxredge.radiograph import RADIOGRAPH_SUFFIXES, Radiograph, read_radiograph
 
 MANIFEST = "manifest.csv"
+TRAINING_SPLIT = "train"
+HELD_OUT_SPLITS = ("val", "test", "external-test")
 
 
 @dataclass(frozen=True)

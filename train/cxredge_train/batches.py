@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxredge.data.audit import audit, require_no_leaks, without_rows, without_shared_patients
+from cxredge.data.audit import audit
 from cxredge.data.dataset import Case, Dataset, content_hash, load_masks, open_dataset
 from cxredge.data.input_cache import cached_inputs
+from cxredge.data.leaks import require_no_leaks, without_rows, without_shared_patients
 from cxredge.errors import ConfigError
 from cxredge_train.augmentation import Augmentation
 from cxredge_train.config import TrainingConfig

@@ -14,21 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cxredge.data.audit import (
-    SAME,
-    THUMBNAIL_SIDE,
-    Audit,
-    audit,
-    candidates,
-    find_duplicates,
-    perceptual_hash,
-    require_no_leaks,
-    shared_patients,
-    similarity,
-    without_rows,
-    without_shared_patients,
-)
+from cxredge.data.audit import Audit, audit
 from cxredge.data.dataset import Dataset, open_dataset
+from cxredge.data.duplicates import SAME, THUMBNAIL_SIDE, candidates, find_duplicates, perceptual_hash, similarity
+from cxredge.data.leaks import require_no_leaks, shared_patients, without_rows, without_shared_patients
 from cxredge.errors import DatasetError
 from cxredge.phantom import make_radiograph
 from cxredge.preprocessing import network_input
