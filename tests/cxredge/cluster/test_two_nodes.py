@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,14 +31,36 @@ def finished(process: subprocess.Popen[str], code: int) -> str:
 
 
 def kill_a_node(cluster: Cluster, process: subprocess.Popen[str], output: Path, after: int) -> int:
-    """Kill a node with all that runs on it once ``after`` entries are there; gives how many there were."""
+    """Kill a node that is at work, with all that runs on it, once ``after`` entries are there; gives how many."""
     while journalled(output) < after:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     done = journalled(output)
-    cluster.remove_node(max(cluster.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
+    at_work = [node for node in cluster.worker_nodes if has_readers(node)]
+    cluster.remove_node(at_work[0], allow_graceful=False)
     assert process.poll() is None
     return done
+
+
+def has_readers(node: Any) -> bool:
+    """Whether an actor of a node has started processes that read."""
+    (raylet,) = node.all_processes["raylet"]
+    return any(children(actor) for actor in children(raylet.process.pid))
+
+
+def children(parent: int) -> list[int]:
+    """Processes that a process has started and that still run."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            words = place.read_text().rpartition(")")[2].split()
+            found += [int(place.parent.name)] if int(words[1]) == parent and words[0] != "Z" else []
+    return found
+
+
+def everything_below(parent: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    return [pid for child in children(parent) for pid in (child, *everything_below(child))]
 
 
 def mixed_inputs(folder: Path, count: int) -> list[str | Path]:
@@ -87,6 +110,31 @@ def test_two_thousand_radiographs(cluster: Cluster, start: Start, tmp_path: Path
     finished(on_cluster, 0)
     assert_same_results(tmp_path / "out", tmp_path / "whole")
     assert len(records(tmp_path / "out")) == 2000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_that_is_asked_to_stop_ends_with_exit_code_4_and_leaves_no_process(
+    start: Start, tmp_path: Path, model_file: Path
+) -> None:
+    scans = write_radiographs(tmp_path / "scans", 200, 1024, 960)
+    options = [scans, "-o", tmp_path / "out", "--model", model_file, "--ray"]
+    process = start(*options)
+    while journalled(tmp_path / "out") < 10:
+        assert process.poll() is None
+        time.sleep(0.02)
+    started = everything_below(process.pid)
+    assert len(started) > 3
+    process.terminate()
+    told = finished(process, 4)
+    done = journalled(tmp_path / "out")
+    assert f"{done} of 200 are done; the same command with --resume does the rest" in told
+    deadline = time.monotonic() + 30
+    while any(Path("/proc", str(pid)).exists() for pid in started):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert f"resume   {done} of 200" in finished(start(*options, "--resume"), 0)
+    assert len(records(tmp_path / "out")) == 200
 
 
 @pytest.mark.slow
