@@ -7,11 +7,23 @@ message and exits with a documented code; anything that is not a :class:`Cxredge
 from __future__ import annotations
 
 import os
+import re
+
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""")
+"""A text or bytes as Python shows them, also where the end is missing."""
+LONGEST_MESSAGE = 300
+"""Characters of a library's message that are passed on."""
 
 
 def printable(text: str) -> str:
     """``text`` with control characters as escapes: no file's name or content may command a terminal or break a line."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
+def one_line(error: Exception) -> str:
+    """The message of a library's error on one line, without the values that it quotes: they may name a patient."""
+    text = QUOTED.sub("'...'", " ".join(str(error).split()))
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 3]}..."
 
 
 class CxredgeError(Exception):

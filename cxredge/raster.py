@@ -19,7 +19,7 @@ from PIL.JpegImagePlugin import jpeg_factory
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from cxredge.errors import CxredgeError, InputError
+from cxredge.errors import CxredgeError, InputError, one_line
 from cxredge.libraries.open_cv import cv2
 from cxredge.limits import LimitError, require_image_size
 from cxredge.radiograph import Polarity, Radiograph, require_finite
@@ -75,7 +75,7 @@ def read_raster(path: Path) -> Radiograph:
     except MemoryError as error:
         raise InputError(NO_MEMORY) from error
     except Exception as error:  # Pillow's plug-ins raise many types on damaged files
-        raise InputError(f"is damaged or not supported: {error}") from error
+        raise InputError(f"is damaged or not supported: {one_line(error)}") from error
 
 
 def open_image(file: BinaryIO) -> Image.Image:
@@ -212,7 +212,7 @@ def read_npy(path: Path) -> Radiograph:
     except MemoryError as error:
         raise InputError(NO_MEMORY) from error
     except Exception as error:  # a damaged header raises many types
-        raise InputError(f"is not an NPY array that can be read: {error}") from error
+        raise InputError(f"is not an NPY array that can be read: {one_line(error)}") from error
     return Radiograph(require_finite(pixels))
 
 

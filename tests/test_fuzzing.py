@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cxredge.dicom.file import one_line
+from cxredge.errors import one_line
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fuzzing import IMAGES, KINDS, MARKER, mutated, require_refused_or_read

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 
-from cxredge.dicom.file import KnownLength, one_line
-from cxredge.errors import CxredgeError, InputError
+from cxredge.dicom.file import KnownLength
+from cxredge.errors import CxredgeError, InputError, one_line
 from cxredge.limits import LARGEST_MANIFEST, LimitError, require_file_size
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydicom.uid import (
 )
 
 from cxredge.dicom.prefix import HEAD_LENGTH, PREFIX, PREFIX_OFFSET, is_dicom, is_directory, lacks_preamble
-from cxredge.errors import CxredgeError, InputError
+from cxredge.errors import CxredgeError, InputError, one_line
 from cxredge.limits import LARGEST_IMAGE_FILE, MEBIBYTE, LimitError, require_file_size
 
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ SYNTAXES = {
     (False, False): ExplicitVRBigEndian,
 }
 """Transfer syntaxes by (implicit VR, little endian)."""
-QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""")
-"""A text or bytes as Python shows them, also where the end is missing."""
-LONGEST_MESSAGE = 300
-"""Characters of a library's message that are passed on."""
 GROUP_LENGTH_SIZE = 12
 """Bytes of the first element of a File Meta Information, which says how long the rest is."""
 ALWAYS_INFLATED = 64 * MEBIBYTE
@@ -75,12 +70,6 @@ def open_data_set(path: Path, *, keywords: list[str] | None = None) -> Dataset:
         raise InputError("is not a DICOM file (no DICM prefix)") from error
     except Exception as error:  # pydicom raises many types on damaged files
         raise InputError(f"is a damaged DICOM file: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """The message of a library's error on one line, without the values that pydicom quotes: they may name a patient."""
-    text = QUOTED.sub("'...'", " ".join(str(error).split()))
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 3]}..."
 
 
 class KnownLength(BufferedReader):

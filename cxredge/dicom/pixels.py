@@ -15,10 +15,9 @@ from pydicom.uid import JPEGExtended12Bit
 
 from cxredge.dicom.codestream import FrameHeader, frame_header, without_jfif
 from cxredge.dicom.deep_jpeg import decode_deep_jpeg
-from cxredge.dicom.file import one_line
 from cxredge.dicom.frame import only_frame, require_frame
 from cxredge.dicom.layout import PixelLayout, pixel_layout
-from cxredge.errors import InputError
+from cxredge.errors import InputError, one_line
 from cxredge.radiograph import Polarity
 from cxredge.raster import grey_from_channels
 

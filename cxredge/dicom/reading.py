@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.dicom.collimation import Coverage, coverage
-from cxredge.dicom.file import NO_MEMORY, one_line, open_data_set
+from cxredge.dicom.file import NO_MEMORY, open_data_set
 from cxredge.dicom.greyscale import Greyscale, greyscale, value_range
 from cxredge.dicom.pixels import stored_pixels
 from cxredge.dicom.spacing import pixel_spacing
 from cxredge.dicom.view import patient_orientation, view_notes
-from cxredge.errors import CxredgeError, InputError
+from cxredge.errors import CxredgeError, InputError, one_line
 from cxredge.limits import LimitError
 from cxredge.radiograph import POLARITY_CONFLICT, Radiograph
 
