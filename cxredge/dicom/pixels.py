@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MONOCHROME: dict[str, Polarity] = {"MONOCHROME1": "MONOCHROME1", "MONOCHROME2": "MONOCHROME2"}
 DECODED_AS_RGB = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 """Colour spaces that pydicom gives as RGB."""
+COLOUR_SPACE = re.compile(r"(MONOCHROME|A?RGB|YBR|XYB|HSV|CMYK|PALETTE)[A-Z0-9_ ]*")
+"""What a message may repeat; anything else of a damaged file may name a patient."""
 PALETTE = "PALETTE COLOR"
 RUST_PANIC = "PanicException"
 """What a decoder written in Rust (pylibjpeg-rle) raises on damaged data; it is no :class:`Exception`."""
@@ -61,6 +63,8 @@ def stored_pixels(dataset: Dataset) -> tuple[NDArray[Any], Polarity]:
         return values, MONOCHROME[interpretation]
     if interpretation not in DECODED_AS_RGB | {PALETTE}:
         named = f"photometric interpretation {interpretation}" if interpretation else "no photometric interpretation"
+        if interpretation and not COLOUR_SPACE.fullmatch(interpretation):
+            named = "a photometric interpretation that is none"
         raise InputError(f"has {named}, a radiograph is MONOCHROME1 or 2, or grey in RGB, YBR or a palette")
     values = decode(dataset, layout)
     if interpretation == PALETTE:

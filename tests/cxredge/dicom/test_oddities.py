@@ -150,6 +150,10 @@ def test_what_is_missing_is_named(keyword: str, name: str, make_dicom: Any, tmp_
 
 REFUSED: dict[str, tuple[Raw, str]] = {
     "interpretation of no standard": (("PhotometricInterpretation", "CS", b"MONOCHROME"), "interpretation MONOCHROME,"),
+    "interpretation that is a name": (
+        ("PhotometricInterpretation", "CS", b"SECRET^PERSON "),
+        "interpretation that is no",
+    ),
     "rows negative": (("Rows", "SS", number(-64, "h")), "size of 48x-64"),
     "rows twice": (("Rows", "US", number(64) * 2), "Rows is not one number"),
     "rows cut off": (("Rows", "US", b"\x40\0\0\0\0"), "Rows is not one number"),
@@ -172,8 +176,9 @@ REFUSED: dict[str, tuple[Raw, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_header_that_leaves_doubt_is_refused_with_the_reason(name: str, make_dicom: Any, tmp_path: Path) -> None:
     change, reason = REFUSED[name]
-    with pytest.raises(InputError, match=reason):
+    with pytest.raises(InputError, match=reason) as told:
         read_radiograph(file_with(tmp_path / "odd.dcm", make_dicom, change))
+    assert "SECRET" not in str(told.value).upper()
 
 
 @pytest.mark.filterwarnings("ignore")
