@@ -57,7 +57,7 @@ def parse_output(_ctx: click.Context, _parameter: click.Parameter, value: Path |
 @click.command(
     "build-engine",
     short_help="Compile a model for an NVIDIA GPU.",
-    epilog="Exit codes: 0 the engine is there, 1 nothing was built, 2 wrong usage.",
+    epilog="Exit codes: 0 the engine is there, 1 nothing was built (a full disk and Ctrl-C too), 2 wrong usage.",
 )
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option(
