@@ -18,7 +18,7 @@ from cxredge import Segmenter
 from cxredge.cli import main
 from cxredge.errors import InputError
 from cxredge.phantom import make_radiograph
-from cxredge.web_demo import PACKAGE, VERSION, read_runtime
+from cxredge.web_demo import PACKAGE, VERSION, fetch_runtime, read_runtime
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chromium import Browser, browser, find_chromium
@@ -145,3 +145,37 @@ def test_only_the_tested_package_is_taken(runtime_archive: Path, tmp_path: Path)
     changed.write_bytes(changed.read_bytes() + b"//")
     with pytest.raises(InputError, match=f"is not that of {PACKAGE} {VERSION}"):
         read_runtime(tmp_path / "package")
+
+
+def fake_npm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put an ``npm`` of this shell script before all others; its arguments are pack NAME --pack-destination FOLDER."""
+    folder.mkdir()
+    (folder / "npm").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_npm_brings_the_package(runtime_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path / "bin", f'[ "$1 $2" = "pack {PACKAGE}@{VERSION}" ] && cp "{runtime_archive}" "$4"', monkeypatch)
+    assert fetch_runtime() == read_runtime(runtime_archive)
+
+
+def test_npm_that_fails_or_brings_something_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_npm(tmp_path / "bin", "exit 1", monkeypatch)
+    with pytest.raises(InputError, match=f"npm could not bring {PACKAGE} {VERSION}; try 'npm pack"):
+        fetch_runtime()
+    fake_npm(tmp_path / "other", f'echo no package > "$4/{PACKAGE}-{VERSION}.tgz"', monkeypatch)
+    with pytest.raises(InputError, match="is not the npm package"):
+        fetch_runtime()
+
+
+def test_where_there_is_no_npm_the_other_way_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="npm is not installed; fetch the package elsewhere and name it with --ort"):
+        fetch_runtime()
+
+
+def test_fetching_and_naming_the_package_exclude_each_other(tmp_path: Path) -> None:
+    run = CliRunner().invoke(main, ["web-demo", "-o", str(tmp_path), "--ort", str(tmp_path), "--fetch"])
+    assert run.exit_code == 2
+    assert "--fetch or --ort, not both" in run.output
