@@ -143,3 +143,17 @@ def test_a_jpeg_that_only_gdcm_decodes_may_have_any_density(name: str, unit: int
     jfif = b"\xff\xe0\0\x10JFIF\0\1\1" + bytes([unit]) + b"\0\1\0\1\0\0"
     expected = read(plain, items([frame]))
     np.testing.assert_array_equal(read(plain, items([frame[:2] + jfif + frame[2:]])), expected)
+
+
+@pytest.mark.parametrize("damage", ["a table beyond its size", "another coding", "cut off"])
+def test_a_damaged_jpeg_of_twelve_bits_is_refused(damage: str) -> None:
+    dataset = dcmread(CORPUS / "jpeg-extended.dcm")
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    table = frame.index(b"\xff\xc4") + 5
+    changed = {
+        "a table beyond its size": frame[:table] + b"\xc8" + frame[table + 1 :],
+        "another coding": frame.replace(b"\xff\xc1", b"\xff\xc9"),
+        "cut off": frame[:400],
+    }
+    with pytest.raises(InputError, match=r"12 bits\) cannot be decoded"):
+        read(dataset, items([changed[damage]]))
