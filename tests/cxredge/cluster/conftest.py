@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -61,22 +60,36 @@ def write_radiographs(folder: Path, count: int, height: int, width: int) -> Path
     return folder
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """``start(*arguments)`` starts ``cxredge segment``; what still runs at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
+class Started(subprocess.Popen[bytes]):
+    """A process that tells what it has to tell to a file: a pipe that nobody empties would stop it."""
 
-    def run(*arguments: str | Path) -> subprocess.Popen[str]:
+    def __init__(self, command: list[str], told: Path) -> None:
+        self.told = told
+        with told.open("wb") as file:
+            super().__init__(command, stdout=file, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """``start(*arguments)`` starts ``cxredge segment``, which :func:`finished` waits for; at the end it is killed."""
+    started: list[Started] = []
+
+    def run(*arguments: str | Path) -> Started:
         command = [str(PROGRAM), "segment", *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-        started.append(process)
-        return process
+        started.append(Started(command, tmp_path / f"told-{len(started)}.txt"))
+        return started[-1]
 
     yield run
     for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.kill()
+        process.wait()
+
+
+def finished(process: Started, code: int) -> str:
+    """Wait for a process that has to end with an exit code; gives what it told."""
+    returned, told = process.wait(), process.told.read_text()
+    assert returned == code, told
+    return told
 
 
 def journalled(output: Path) -> int:

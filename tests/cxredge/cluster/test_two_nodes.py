@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,24 +15,18 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'cx
 import pyarrow as pa
 from pyarrow import parquet
 
-from .conftest import assert_same_results, journalled, records, write_radiographs
+from .conftest import Started, assert_same_results, finished, journalled, records, write_radiographs
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Started]
 
 
-def finished(process: subprocess.Popen[str], code: int) -> str:
-    out, err = process.communicate()
-    assert process.returncode == code, out + err
-    return err
-
-
-def kill_a_node(cluster: Cluster, process: subprocess.Popen[str], output: Path, after: int) -> int:
+def kill_a_node(cluster: Cluster, process: Started, output: Path, after: int) -> int:
     """Kill a node that is at work, with all that runs on it, once ``after`` entries are there; gives how many."""
     while journalled(output) < after:
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None
         time.sleep(0.02)
     done = journalled(output)
     at_work = [node for node in cluster.worker_nodes if has_readers(node)]
@@ -102,10 +95,11 @@ def test_a_node_killed_in_the_middle_loses_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_two_thousand_radiographs(cluster: Cluster, start: Start, tmp_path: Path) -> None:
+def test_two_thousand_radiographs(cluster: Cluster, start: Start, tmp_path: Path, model_file: Path) -> None:
     scans = write_radiographs(tmp_path / "scans", 2000, 256, 232)
-    finished(start(scans, "-o", tmp_path / "whole", "--no-overlay"), 0)
-    on_cluster = start(scans, "-o", tmp_path / "out", "--no-overlay", "--ray", cluster.address)
+    options = ["--model", model_file, "--no-overlay"]
+    finished(start(scans, "-o", tmp_path / "whole", *options), 0)
+    on_cluster = start(scans, "-o", tmp_path / "out", *options, "--ray", cluster.address)
     assert kill_a_node(cluster, on_cluster, tmp_path / "out", after=700) < 1800
     finished(on_cluster, 0)
     assert_same_results(tmp_path / "out", tmp_path / "whole")
