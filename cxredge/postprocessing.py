@@ -34,10 +34,17 @@ def lung_mask(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np
 
 
 def scale_mask(logits: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mask ``(height, width)`` of clean logits ``(S, S)``: scaled bilinearly, thresholded at 0, cleaned again."""
+    """Mask ``(height, width)`` of clean logits ``(S, S)``: scaled bilinearly, thresholded at 0, cleaned again.
+
+    What lies beyond the lungs' bounding box is connected to the border, so that only the box is cleaned.
+    """
     height, width = shape
-    scaled = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR)
-    return fill_holes(largest_components(scaled > 0))
+    mask = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR) > 0
+    left, top, columns, rows = cv2.boundingRect(mask.view(np.uint8))
+    box = mask[top : top + rows, left : left + columns]
+    if box.size:
+        box[:] = fill_holes(largest_components(box))
+    return np.asarray(mask, np.bool_)
 
 
 def clean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,12 +57,13 @@ def clean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def largest_components(mask: NDArray[np.bool_], count: int = LUNGS) -> NDArray[np.bool_]:
     """Keep the ``count`` connected components of ``mask`` with the largest areas."""
-    components, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=CONNECTIVITY, ltype=cv2.CV_32S)
+    components, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=CONNECTIVITY, ltype=cv2.CV_32S)
     if components - 1 <= count:
         return mask
-    areas = np.bincount(labels.ravel())[1:]
-    kept = 1 + np.argsort(-areas, kind="stable")[:count]
-    return np.isin(labels, kept)
+    areas = np.bincount(labels[mask])[1:]
+    kept = np.zeros(components, np.bool_)
+    kept[1 + np.argsort(-areas, kind="stable")[:count]] = True
+    return kept[labels]
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

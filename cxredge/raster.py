@@ -157,11 +157,12 @@ def grey_from_palette(image: Image.Image) -> NDArray[np.uint8]:
     palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     if indices.max() >= len(palette):
         raise InputError("is damaged: it uses colours that its palette lacks")
-    uses = np.bincount(indices.ravel(), minlength=len(palette))[: len(palette)]
+    uses = np.asarray(image.histogram()[: len(palette)])
     spread = palette.max(axis=1) - palette.min(axis=1)
     require_grey(float(uses[spread > GREY_SPREAD].sum() / indices.size))
-    grey = np.asarray(Image.fromarray(palette[None]).convert("L"))[0]
-    return np.take(grey, indices)
+    grey = np.zeros(256, np.uint8)
+    grey[: len(palette)] = np.asarray(Image.fromarray(palette[None]).convert("L"))[0]
+    return np.asarray(cv2.LUT(indices, grey), np.uint8)
 
 
 def grey_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
