@@ -45,7 +45,7 @@ def need(program: str) -> str:
     """Path of a program of the system; the test is skipped where it is missing."""
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
     if not found:
-        pytest.skip(f"{program} is not installed (Debian's dcmtk or orthanc)")
+        pytest.skip(f"{program} is not installed (Debian's dcmtk, orthanc or systemd)")
     return found
 
 

@@ -58,3 +58,12 @@ def test_options_in_deployments_exist(name: str) -> None:
     options = set(re.findall(r"--[a-z-]+", used[1]))
     assert options
     assert options <= known
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = (DOCS / "deploy" / "cxredge.service").read_text(encoding="utf-8")
+    installed = str(Path(sys.executable).with_name("cxredge"))
+    (tmp_path / "cxredge.service").write_text(unit.replace("/opt/cxredge/bin/cxredge", installed))
+    check = [need("systemd-analyze"), "verify", "--man=no", str(tmp_path / "cxredge.service")]
+    done = subprocess.run(check, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
