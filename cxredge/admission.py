@@ -19,7 +19,8 @@ from cxredge.errors import CxredgeError
 Item = TypeVar("Item")
 
 BYTES_A_PIXEL = 24
-"""Of memory that one pixel of a radiograph takes at most while it is read, prepared and finished."""
+"""Of memory that one pixel of a radiograph takes at most while it is read, prepared and finished: up to 19 were
+measured, by ``python tests/benchmarks/memory.py``, of 16-bit colour; the rest is for what was not."""
 SHARE_OF_MEMORY = 0.5
 """Share of the machine's memory that pixels may take."""
 CONTROL_GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

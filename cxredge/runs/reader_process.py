@@ -183,9 +183,12 @@ def serve(connection: Connection) -> None:
             return
         path = Path(os.fsdecode(request[1:]))
         answer, pixels = weighed(path) if request[:1] == WEIGH else read_parts(path)
-        connection.send_bytes(json.dumps(answer).encode())
-        if pixels is not None:
-            connection.send_bytes(pixels)
+        try:
+            connection.send_bytes(json.dumps(answer).encode())
+            if pixels is not None:
+                connection.send_bytes(pixels)
+        except OSError:  # the parent has ended, by a second Ctrl-C, while this was reading for it
+            return
 
 
 def weighed(path: Path) -> tuple[dict[str, Any], None]:

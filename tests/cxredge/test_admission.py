@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -14,7 +17,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from cxredge.admission import Admission, decoded_pixels, memory_bytes, pixel_budget
+from cxredge.admission import BYTES_A_PIXEL, Admission, decoded_pixels, memory_bytes, pixel_budget
 from cxredge.errors import InputError
 from cxredge.pipeline import run_pipeline
 
@@ -188,3 +191,12 @@ def test_a_file_without_a_readable_header_weighs_its_bytes_and_a_missing_one_not
 def test_the_budget_is_a_share_of_the_machines_memory() -> None:
     assert 1 << 28 < memory_bytes() < 1 << 46
     assert pixel_budget() * 8 < memory_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no record of the peak on this system")
+def test_a_pixel_takes_no_more_memory_than_it_is_weighed_with() -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "memory.py"
+    command = [sys.executable, script, "--sides", "2000", "--kinds", "png-rgba16"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    measured = json.loads(done.stdout.splitlines()[0])["2000 bytes a pixel"]
+    assert 2 < measured < BYTES_A_PIXEL

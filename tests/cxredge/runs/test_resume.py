@@ -367,6 +367,24 @@ def test_a_signal_stops_cleanly_and_resume_does_the_rest(
     assert_same_results(tmp_path / "out", tmp_path / "whole")
 
 
+def test_a_second_ctrl_c_ends_at_once_and_resume_does_the_rest(archive: Path, tmp_path: Path, model_file: Path) -> None:
+    options = ["--model", model_file, "--timeout", "30"]
+    subprocess.run([PROGRAM, "segment", archive, "-o", tmp_path / "whole", *options], capture_output=True)
+    command = [PROGRAM, "segment", archive, "-o", tmp_path / "out", *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert "Traceback" not in rest
+    assert_nothing_half_written(tmp_path / "out")
+    assert subprocess.run([*command, "--resume"], capture_output=True).returncode == 3
+    assert_same_results(tmp_path / "out", tmp_path / "whole")
+
+
 def test_a_reader_that_hangs_costs_only_its_file(archive: Path, tmp_path: Path, model_file: Path) -> None:
     command = [PROGRAM, "segment", archive, "-o", tmp_path / "out", "--model", model_file, "--workers", "1"]
     with subprocess.Popen([*command, "--timeout", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
