@@ -219,12 +219,15 @@ def write_models(models: Mapping[str, ModelProto], paths: Mapping[str, Path]) ->
         write_model(model, paths[precision])
         contract = read_contract(model, with_processing=True)
         parity = contract.parity
-        click.echo(
-            f"{paths[precision]}: {contract.name}, width {contract.width}, code {contract.code}, "
-            f"{contract.precision}; parity on {parity['images']} images: {parity['flipped_pixels']} of "
-            f"{parity['pixels']} mask pixels flipped, largest logit difference {parity['max_abs_difference']:.2g}"
-            + (f"; folding alone flips {parity['folding']['flipped_pixels']}" if "folding" in parity else "")
-        )
+        compared = "compared with FP32 by its calibration"
+        if parity:
+            compared = (
+                f"parity on {parity['images']} images: {parity['flipped_pixels']} of {parity['pixels']} mask pixels "
+                f"flipped, largest logit difference {parity['max_abs_difference']:.2g}"
+                + (f"; folding alone flips {parity['folding']['flipped_pixels']}" if "folding" in parity else "")
+            )
+        what = f"{contract.name}, width {contract.width}, code {contract.code}, {contract.precision}"
+        click.echo(f"{paths[precision]}: {what}; {compared}")
         if contract.processing is not None:
             inside = contract.processing["parity"]
             click.echo(

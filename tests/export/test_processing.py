@@ -18,7 +18,7 @@ from cxredge.errors import ModelError, ParityError
 from cxredge.phantom import make_radiograph
 from cxredge.preprocessing import resize
 from cxredge.radiograph import Radiograph, read_radiograph
-from cxredge_calibration.model_file import read_contract, read_model
+from cxredge_calibration.model_file import add_contract, read_contract, read_model, write_model
 from cxredge_export.processing import add_processing
 from cxredge_export.processing_parity import (
     ProcessingParity,
@@ -135,6 +135,19 @@ def test_export_writes_it_from_the_bundled_model_and_backends_refuse_it(tmp_path
     run = CliRunner().invoke(main, ["export", "bundled", "--with-processing", "--report", "-o", str(image)])
     assert run.exit_code == 2
     assert "--report" in run.output
+
+
+def test_a_model_of_calibrate_has_no_parity_of_its_own_and_gets_its_processing(tmp_path: Path) -> None:
+    given, image, whole = tmp_path / "given.onnx", tmp_path / "chest.npy", tmp_path / "whole.onnx"
+    model, contract = read_model(bundled_model())
+    add_contract(model, replace(contract, precision="int8", parity={}, measured={}))
+    write_model(model, given)
+    np.save(image, make_radiograph(2, 260, 300).pixels)
+    arguments = ["export", str(given), "--with-processing", "-o", str(whole), "--parity-images", str(image)]
+    run = CliRunner().invoke(main, arguments)
+    assert run.exit_code == 0, run.output
+    assert "int8; compared with FP32 by its calibration" in run.output
+    assert "processing inside, on 1 images: 0 of 78000" in run.output
 
 
 def test_tensorrt_rtx_compiles_it_for_images_of_any_size(whole_model: onnx.ModelProto) -> None:
