@@ -63,7 +63,7 @@ def largest_components(mask: NDArray[np.bool_], count: int = LUNGS) -> NDArray[n
     areas = np.bincount(labels[mask])[1:]
     kept = np.zeros(components, np.bool_)
     kept[1 + np.argsort(-areas, kind="stable")[:count]] = True
-    return kept[labels]
+    return np.asarray(kept[labels], np.bool_)
 
 
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
