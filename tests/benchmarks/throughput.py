@@ -2,11 +2,11 @@
 
     python tests/benchmarks/throughput.py FOLDER [--model FILE] [--repeats 5]
 
-Two settings are measured. *half each*: inference has half of the cores, reading and writing the other
-half; the limits are each stage alone with the threads that it has in the run, so the ratio shows how
-well the stages overlap. *default*: as ``segment`` runs, every stage on every core, which is faster on
-the whole; there both limits use every core, and what bounds the run is the sum of all work. Stages and
-runs are interleaved, each goes over the folder several times, medians are printed.
+Three stages are measured alone: reading with preprocessing, inference, and finishing with writing. *half each*:
+inference has half of the cores, reading and writing the other half, each stage alone has as many. *default*: as
+``segment`` runs, every stage on every core. ``of the slower stage`` is the run's rate by that of the slowest
+stage alone. In the default setting the stages share the cores, so no run can be faster than all work one after the
+other: ``of all work`` is the run's rate by that. Stages and runs are interleaved, medians are printed.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from cxredge import Segmenter, read_radiograph
+from cxredge import Segmenter
 from cxredge.algorithm import Algorithm
 from cxredge.pipeline import available_cores
 from cxredge.runs.discovery import find_radiographs
 from cxredge.runs.reader_process import ThreadReader
 from cxredge.runs.results import Target
-from cxredge.runs.run import segment_targets
+from cxredge.runs.run import proofs, segment_targets
 from cxredge.runs.writer import ResultWriter
+from cxredge.segmenter import Inferred, Prepared
 
 PASSES = 4
 """Times that a run goes over the folder, so that its first and last image weigh little."""
@@ -40,38 +42,52 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def decode_all(targets: tuple[Target, ...], threads: int) -> None:
-    """Read every radiograph, ``threads`` at once."""
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda target: read_radiograph(target.source), targets))
-
-
 def measure(segmenter: Segmenter, targets: tuple[Target, ...], threads: int, repeats: int) -> dict[str, float]:
-    """Images per second of decoding alone, inference alone and the whole run, and their ratio.
+    """Images per second of each stage alone and of the whole run, and what share of its limits the run has.
 
     ``threads`` is how many inference runs go on at once, and how many threads read and write.
     """
-    segmenter._backend.lanes = workers = lanes = threads
+    segmenter._backend.lanes = threads
+    write = ResultWriter(("png",), Algorithm.of(segmenter.contract, ""))
     prepared = [segmenter.prepare(target.source) for target in targets]
+    inferred = [segmenter.infer([one])[0] for one in prepared]
 
-    def infer_all() -> None:
-        with ThreadPoolExecutor(lanes) as pool:
-            list(pool.map(lambda one: segmenter.infer([one]), prepared))
+    def on_threads(work: Callable[..., object], *arguments: Iterable[Any]) -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, *arguments))
+
+    def finish_all() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+
+            def finish(target: Target, one: Prepared, logits: Inferred) -> None:
+                proofs(Path(folder), write(Path(folder), target, segmenter.finish(one, logits)).names)
+
+            on_threads(finish, targets, prepared, inferred)
 
     def segment_all() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            write = ResultWriter(("png",), Algorithm.of(segmenter.contract, ""))
-            list(segment_targets(segmenter, targets, Path(folder), ThreadReader(), write, workers=workers))
+            list(segment_targets(segmenter, targets, Path(folder), ThreadReader(), write, workers=threads))
 
-    stages = {"decoding": lambda: decode_all(targets, workers), "inference": infer_all, "segment": segment_all}
+    stages = {
+        "reading": lambda: on_threads(lambda target: segmenter.prepare(target.source), targets),
+        "inference": lambda: on_threads(lambda one: segmenter.infer([one]), prepared),
+        "finishing": finish_all,
+        "segment": segment_all,
+    }
     times: dict[str, list[float]] = {name: [] for name in stages}
     for work in stages.values():
         seconds(work)  # warm up
     for _ in range(repeats):
         for name, work in stages.items():
             times[name].append(seconds(work))
-    rates = {name: len(targets) / statistics.median(values) for name, values in times.items()}
-    return {**rates, "segment / slower limit": rates["segment"] / min(rates["decoding"], rates["inference"])}
+    return with_shares({name: len(targets) / statistics.median(values) for name, values in times.items()})
+
+
+def with_shares(rates: dict[str, float]) -> dict[str, float]:
+    """``rates`` with what share of the slower stage, and of all work one after the other, the run has."""
+    alone = [rate for name, rate in rates.items() if name != "segment"]
+    run = rates["segment"]
+    return {**rates, "of the slower stage": run / min(alone), "of all work": run * sum(1 / rate for rate in alone)}
 
 
 def main() -> None:
