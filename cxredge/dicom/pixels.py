@@ -93,6 +93,7 @@ def decode(dataset: Dataset, layout: PixelLayout) -> NDArray[Any]:
         return decode_deep_jpeg(without_jfif(content), layout.rows, layout.columns)
     if plugin == PILLOW:
         layout = replace(layout, allocated=PILLOW_BITS, stored=PILLOW_BITS, high_bit=PILLOW_BITS - 1)
+        layout = replace(layout, signed=False)  # whatever the header says: a JPEG has no signed samples (T.81)
     if syntax.is_encapsulated:
         content = encapsulate([content if plugin else without_jfif(content)], has_bot=False)
     shifted_up = layout.stored <= layout.high_bit < layout.allocated
@@ -217,6 +218,8 @@ def grey_from_palette(indices: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     """
     try:
         rgb = apply_color_lut(indices, dataset)
+    except MemoryError:
+        raise
     except Exception as error:  # pydicom raises many types, the messages of some being NumPy's
         raise InputError("has no palette for its palette colours, or a damaged one") from error
     return grey_from_colour(rgb, 8 * rgb.dtype.itemsize)

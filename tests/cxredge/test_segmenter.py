@@ -19,8 +19,10 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from cxredge import Radiograph, Segmentation, Segmenter
+from cxredge.backends import StageTimed
 from cxredge.errors import BackendError, InputError, ModelError
 from cxredge.pipeline import available_cores
+from cxredge.segmenter import calls_at_once
 
 from .conftest import contract_for
 
@@ -419,6 +421,23 @@ def test_not_more_calls_run_at_once_than_keep_the_machine_busy(model_file: Path,
         with ThreadPoolExecutor(64) as pool:
             list(pool.map(segmenter, [chest] * 256))
         assert 1 < peak <= most == available_cores() + 1
+
+
+class TimedDevice:
+    """A backend on a device: three calls at once, the parts of each timed."""
+
+    lanes = 3
+
+    def timed_run(self, inputs: Any) -> Any:
+        raise AssertionError("nothing is run here")
+
+    def device_bytes(self) -> int:
+        return 0
+
+
+def test_a_device_takes_its_lanes_besides_the_cores() -> None:
+    assert isinstance(TimedDevice(), StageTimed)
+    assert calls_at_once(TimedDevice()) == available_cores() + 3
 
 
 def test_a_with_block_closes(model_file: Path) -> None:

@@ -288,13 +288,15 @@ def test_a_plugin_that_is_missing_is_named(
         radiograph_from_dataset(dataset)
 
 
+@pytest.mark.parametrize("representation", [0, 1])
 @pytest.mark.parametrize(("allocated", "stored"), [(8, 8), (16, 8), (16, 12), (16, 16)])
-def test_a_jpeg_of_eight_bits_may_say_that_it_has_more(
-    allocated: int, stored: int, picture: np.ndarray, make_dicom: Make
+def test_a_jpeg_of_eight_bits_may_say_that_it_has_more_or_is_signed(
+    allocated: int, stored: int, representation: int, picture: np.ndarray, make_dicom: Make
 ) -> None:
     buffer = BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=95)
     dataset = make_dicom(picture, BitsAllocated=allocated, BitsStored=stored, HighBit=stored - 1)
+    dataset.PixelRepresentation = representation
     dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     dataset.PixelData = encapsulate([buffer.getvalue()])
     read = radiograph_from_dataset(dataset).pixels

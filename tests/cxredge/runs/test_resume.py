@@ -367,7 +367,9 @@ def test_a_signal_stops_cleanly_and_resume_does_the_rest(
     assert_same_results(tmp_path / "out", tmp_path / "whole")
 
 
-def test_a_second_ctrl_c_ends_at_once_and_resume_does_the_rest(archive: Path, tmp_path: Path, model_file: Path) -> None:
+def test_two_ctrl_cs_leave_nothing_half_written_and_resume_does_the_rest(
+    archive: Path, tmp_path: Path, model_file: Path
+) -> None:
     options = ["--model", model_file, "--timeout", "30"]
     subprocess.run([PROGRAM, "segment", archive, "-o", tmp_path / "whole", *options], capture_output=True)
     command = [PROGRAM, "segment", archive, "-o", tmp_path / "out", *options]
