@@ -60,7 +60,7 @@ class ClusterSession:
         """
         from cxredge.cluster.work import segment_on
 
-        return self.interruption.each(segment_on(self.crew, self.order, list(targets)))
+        return self.interruption.each(segment_on(self.crew, self.order, list(targets)), at_once=True)
 
 
 def finish_on_cluster(output: Path, options: RunOptions) -> None:

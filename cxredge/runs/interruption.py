@@ -1,8 +1,7 @@
 """Ctrl-C and SIGTERM as a request to stop where nothing is half done.
 
-The first signal ends the wait for the next result: what is being read or written is brought to its end,
-the rest is not begun. A second signal ends the process at once, as ``kill -9`` would; the journal is made
-for that too.
+After the first signal nothing more is begun: what is being read or written is brought to its end. A second signal
+ends the process at once, as ``kill -9`` would; the journal is made for that too.
 """
 
 from __future__ import annotations
@@ -38,15 +37,21 @@ class Interruption:
         self._waiting = False
         self._handlers: dict[int, Any] = {}
 
-    def each(self, items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    def each(self, items: Generator[Item, None, None], *, at_once: bool = False) -> Generator[Item, None, None]:
         """Pass ``items`` on; closes them at the end.
 
+        Args:
+            items: what is passed on.
+            at_once: end the wait for the next item too. The exception then comes up anywhere in ``items``, so that
+                locks which it held may stay taken: only for what is given up as a whole, not for a pool of threads.
+
         Raises:
-            Interrupted: a signal came, also while the next item was waited for.
+            Interrupted: a signal came.
         """
         with closing(items):
             while True:
                 self._begin_waiting()
+                self._waiting = at_once
                 try:
                     item = next(items)
                 except StopIteration:

@@ -24,8 +24,31 @@ def items():
         time.sleep(60)
 
 with Interruption(4) as interruption:
-    for _ in interruption.each(items()):
+    for _ in interruption.each(items(), at_once=True):
         pass
+"""
+
+HAS_A_LOCK = """
+import threading
+import time
+from cxredge.runs.interruption import Interrupted, Interruption
+
+lock = threading.Lock()
+
+def items():
+    for number in range(2):
+        lock.acquire()
+        print("begun", number, flush=True)
+        time.sleep(0.5)
+        lock.release()
+        yield number
+
+with Interruption(4) as interruption:
+    try:
+        for number in interruption.each(items()):
+            print("done", number, flush=True)
+    except Interrupted:
+        print("stopped", lock.locked(), flush=True)
 """
 
 
@@ -44,3 +67,15 @@ def test_a_second_signal_ends_a_stop_that_takes_long(second: int, tmp_path: Path
         assert time.monotonic() - sent < 20
     assert child.returncode == 4
     assert errors == ""
+
+
+def test_a_signal_is_taken_between_two_items_so_that_no_lock_stays_taken(tmp_path: Path) -> None:
+    script = tmp_path / "locks.py"
+    script.write_text(HAS_A_LOCK)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begun 0\n"
+        child.send_signal(signal.SIGINT)
+        told, _ = child.communicate(timeout=30)
+    assert told == "done 0\nstopped False\n"
+    assert child.returncode == 0
