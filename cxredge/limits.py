@@ -28,6 +28,8 @@ LARGEST_CONFIG = MEBIBYTE // 4
 """Bytes of a training configuration."""
 LARGEST_JSON = 64 * MEBIBYTE
 """Bytes of a JSON file: ranges, calibrations, evaluations."""
+MOST_LISTED = 10_000_000
+"""Rows of a Parquet manifest of radiographs."""
 LARGEST_MANIFEST = 256 * MEBIBYTE
 MOST_ROWS = 1_000_000
 """Bytes and rows of a data set's manifest."""

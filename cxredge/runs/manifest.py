@@ -7,13 +7,23 @@ is one, says what the results are called; else they are called after the path.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from cxredge.errors import InputError
-from cxredge.runs.remote import is_url, open_place, reasons, require_libraries, url_name
+from cxredge.limits import MOST_LISTED
+from cxredge.runs.remote import (
+    OF_ARROW,
+    is_url,
+    open_place,
+    reasons,
+    require_libraries,
+    require_no_secret,
+    url_name,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,23 +46,52 @@ def read_manifest(manifest: Path | str) -> Iterator[tuple[Path | str, PurePath]]
         manifest: a path, or a URL.
 
     Raises:
-        InputError: it cannot be read, is not Parquet, lacks the column ``path``, or a row of it is empty.
+        InputError: it cannot be read, is not Parquet, lacks the column ``path``, or a row cannot be used.
         MissingExtraError: pyarrow is not installed.
     """
     table = read_table(manifest)
-    folder = manifest.rsplit("/", 1)[0] if isinstance(manifest, str) else manifest.parent
     paths, names = (texts(table, column, manifest) for column in (PATHS, NAMES))
+    seen: dict[str, PurePath] = {}
     for row, (path, name) in enumerate(zip(paths, names, strict=True), 1):
-        if not path:
-            raise InputError(f"row {row} has no {PATHS}", manifest)
-        yield located(path, folder), PurePath(name or name_below(path, folder))
+        try:
+            source, called = read_row(path, name, manifest)
+        except (InputError, ValueError) as error:  # ValueError: a URL that urlsplit does not take
+            reason = error.reason if isinstance(error, InputError) else "is no valid URL"
+            raise InputError(f"row {row} {reason}", manifest) from None
+        key = source if isinstance(source, str) else os.path.normpath(source.absolute())
+        if seen.setdefault(key, called) != called:
+            raise InputError(f"row {row} gives another {NAMES} to a {PATHS} that an earlier row has", manifest)
+        yield source, called
+
+
+def read_row(path: str | None, name: str | None, manifest: Path | str) -> tuple[Path | str, PurePath]:
+    """The file or URL of a row, and what its results are called.
+
+    Raises:
+        InputError: the row cannot be used.
+        ValueError: its URL is malformed.
+    """
+    if not path:
+        raise InputError(f"has no {PATHS}")
+    if "\0" in path:
+        raise InputError(f"has a {PATHS} with a NUL")
+    source = located(path, manifest)
+    if isinstance(source, str):
+        try:
+            require_no_secret(source)
+        except InputError as error:
+            raise InputError(f"cannot be used: {error.reason}") from None
+    called = PurePath(name or name_below(path, manifest))
+    if not called.name:
+        raise InputError("names no result")
+    return source, called
 
 
 def read_table(manifest: Path | str) -> pa.Table:
     """The columns of a manifest that count.
 
     Raises:
-        InputError: it cannot be read, or lacks the column ``path``.
+        InputError: it cannot be read, is too long, or lacks the column ``path``.
     """
     require_libraries()
     from pyarrow import parquet
@@ -67,6 +106,8 @@ def read_table(manifest: Path | str) -> pa.Table:
             columns = file.schema_arrow.names
             if PATHS not in columns:
                 raise InputError(f"has no column '{PATHS}'; there are {', '.join(columns) or 'none'}", manifest)
+            if file.metadata.num_rows > MOST_LISTED:
+                raise InputError(f"has {file.metadata.num_rows} rows, at most {MOST_LISTED} are read", manifest)
             return file.read([name for name in (PATHS, NAMES) if name in columns])
 
 
@@ -88,19 +129,30 @@ def texts(table: pa.Table, column: str, manifest: Path | str) -> list[str | None
     return found
 
 
-def located(path: str, folder: Path | str) -> Path | str:
-    """The file or URL that a row means."""
+def located(path: str, manifest: Path | str) -> Path | str:
+    """The file or URL that a row means; a relative one at a URL has the parameters of the manifest's own."""
     if is_url(path):
         return path
-    if isinstance(folder, str) and not os.path.isabs(path):  # noqa: PTH117 (nothing of a file system is asked)
-        return f"{folder}/{path}"
-    return Path(folder, path) if isinstance(folder, Path) else Path(path)
+    if isinstance(manifest, Path):
+        return manifest.parent / path
+    if os.path.isabs(path):  # noqa: PTH117 (nothing of a file system is asked)
+        return Path(path)
+    folder, rest = split_url(manifest)
+    return f"{folder}{quote(path) if urlsplit(manifest).scheme in OF_ARROW else path}{rest}"
 
 
-def name_below(path: str, folder: Path | str) -> PurePath:
+def split_url(url: str) -> tuple[str, str]:
+    """A URL up to the last slash of its path, and what follows its path (of a URL without a host, too)."""
+    path, rest = re.fullmatch(r"([^?#]*)(.*)", url, re.DOTALL).groups()  # type: ignore[union-attr]  # always matches
+    return path[: path.rindex("/") + 1], rest
+
+
+def name_below(path: str, manifest: Path | str) -> PurePath:
     """What the results of a row are called: its path below the manifest's folder, else the whole of it."""
     if is_url(path):
-        start = f"{folder}/"
-        return PurePath(path[len(start) :] if path.startswith(start) else url_name(path))
-    name = PurePath(path)
-    return name.relative_to(folder) if isinstance(folder, Path) and name.is_relative_to(folder) else name
+        name, folder = url_name(path), url_name(str(manifest)).parent
+        below = isinstance(manifest, str) and path.startswith(split_url(manifest)[0]) and name.is_relative_to(folder)
+        return PurePath(name.relative_to(folder) if below else name)
+    name_of_file = PurePath(path)
+    below = isinstance(manifest, Path) and name_of_file.is_relative_to(manifest.parent)
+    return name_of_file.relative_to(Path(manifest).parent) if below else name_of_file

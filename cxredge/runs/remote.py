@@ -6,18 +6,18 @@ install for them. Credentials come from the environment, as those libraries docu
 
 from __future__ import annotations
 
-import shutil
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from cxredge.dicom.prefix import HEAD_LENGTH
-from cxredge.errors import InputError, MissingExtraError
+from cxredge.errors import CxredgeError, InputError, MissingExtraError
 from cxredge.limits import LARGEST_IMAGE_FILE
 from cxredge.runs.proof import Signature
 
@@ -28,6 +28,12 @@ OF_ARROW = frozenset({"file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewf
 """Schemes that pyarrow serves itself; their URLs are percent-encoded."""
 HEADS_AT_ONCE = 32
 """Objects whose first bytes are asked for at once."""
+PASSWORD = re.compile(r"://[^/?#:]*:(?!\d+/|:)[^?#]*@")
+"""``user:password@`` in any part of a chained URL; a password may hold a slash, a port does not count as one."""
+PARAMETER = re.compile(r"[?&;#]([^=?&;#/]*)=")
+"""Name of a parameter in any part of a chained URL."""
+SECRET = re.compile(r"secret|token|signature|key|password|credential|(?<![a-z])sig(?![a-z])", re.IGNORECASE)
+"""What a parameter's name has in it where its value must not be kept."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +114,11 @@ def looks_like_radiograph(place: Place, name: PurePosixPath) -> bool:
     by_name = name_of_radiograph(PurePath(name))
     if by_name is not None:
         return by_name
-    with suppress(OSError), place.files.open_input_file(str(PurePosixPath(place.path) / name)) as file:
-        return head_of_radiograph(file.read(HEAD_LENGTH))
-    return False
+    try:
+        with place.files.open_input_file(str(PurePosixPath(place.path) / name)) as file:
+            return head_of_radiograph(file.read(HEAD_LENGTH))
+    except Exception:  # back ends' errors have no common base; taken, so that its result says what is wrong
+        return True
 
 
 def remote_signature(url: str) -> Signature | None:
@@ -154,8 +162,36 @@ def fetch(url: str, target: Path) -> Signature | None:
         if info.size is not None and info.size > LARGEST_IMAGE_FILE:
             raise InputError(f"has {info.size} bytes, at most {LARGEST_IMAGE_FILE} are read", url)
         with place.files.open_input_stream(place.path, compression=None) as source, target.open("xb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+            copy_bounded(source, file, url)
         return signature_of(place, info)
+
+
+def copy_bounded(source: IO[bytes], target: IO[bytes], url: str) -> None:
+    """Copy a stream, whose store may not have said how long it is.
+
+    Raises:
+        InputError: it is too large.
+    """
+    copied = 0
+    while block := source.read(1 << 20):
+        copied += len(block)
+        if copied > LARGEST_IMAGE_FILE:
+            raise InputError(f"has more than the {LARGEST_IMAGE_FILE} bytes that are read", url)
+        target.write(block)
+
+
+def require_no_secret(url: str) -> None:
+    """Refuse a URL that holds what must not stand in the results; the message does not repeat it.
+
+    Raises:
+        InputError: it holds a password, or a parameter that is called like a secret.
+    """
+    if PASSWORD.search(url):
+        raise InputError("a URL with a password would be kept in the results; put credentials into the environment")
+    if any(SECRET.search(unquote(name)) for name in PARAMETER.findall(url)):
+        raise InputError(
+            "a URL with a key, token or signature would be kept in the results; put credentials into the environment"
+        )
 
 
 def open_place(url: str) -> Place:
@@ -163,12 +199,11 @@ def open_place(url: str) -> Place:
 
     Raises:
         MissingExtraError: pyarrow or fsspec is not installed.
-        InputError: the URL is malformed, holds a password, or nothing serves its scheme.
+        InputError: the URL is malformed, holds a secret, or nothing serves its scheme.
     """
     require_libraries()
+    require_no_secret(url)
     parts = urlsplit(url)
-    if parts.password is not None:
-        raise InputError("a URL with a password would be kept in the results; put credentials into the environment")
     if parts.scheme not in OF_ARROW:
         return Place(url, *through_fsspec(url))
     root = urlunsplit(parts._replace(path="/", fragment=""))
@@ -197,8 +232,8 @@ def through_fsspec(url: str) -> tuple[FileSystem, str]:
 
     try:
         files, path = url_to_fs(url)
-    except (ValueError, ImportError, OSError) as error:
-        raise InputError(f"cannot be used: {error}", url) from error
+    except Exception as error:  # back ends' errors have no common base
+        raise InputError(f"cannot be used: {gist(error)}", url) from error
     return PyFileSystem(FSSpecHandler(files)), path
 
 
@@ -216,7 +251,9 @@ def reasons(url: str, what: str) -> Iterator[None]:
     """Turn what a store complains about into an error of the input."""
     try:
         yield
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+    except CxredgeError:
+        raise
+    except Exception as error:  # those of fsspec's back ends, and pyarrow's, have no common base
         raise InputError(f"{what}: {gist(error)}", url) from error
 
 

@@ -21,6 +21,7 @@ from pyarrow import parquet
 from cxredge.cli import main
 from cxredge.errors import InputError
 from cxredge.runs.discovery import find_radiographs
+from cxredge.runs.manifest import located
 
 
 def manifest(folder: Path, **columns: Any) -> Path:
@@ -50,6 +51,12 @@ def test_a_manifest_at_a_url_lists_what_is_beside_it(tmp_path: Path) -> None:
     assert found(url) == [(f"{folder}/a.png", "a"), (f"{folder}/sub/b.png", "sub/b")]
 
 
+def test_paths_beside_a_manifest_at_a_url_keep_its_parameters() -> None:
+    url = "s3://bucket/scans/list.parquet?endpoint_override=http://host/x"
+    assert located("sub/50% b.png", url) == "s3://bucket/scans/sub/50%25%20b.png?endpoint_override=http://host/x"
+    assert located("a.png", "memory://list.parquet") == "memory://a.png"
+
+
 def test_a_column_says_what_results_are_called(tmp_path: Path) -> None:
     path = manifest(tmp_path, path=["a.png", "b.png", "c.png"], name=["one", None, "../../three"])
     stems = [stem for _, stem in found(path)]
@@ -67,6 +74,12 @@ def test_dictionaries_of_text_are_text(tmp_path: Path) -> None:
         ({"file": ["a.png"]}, "has no column 'path'; there are file"),
         ({"path": [1]}, "its column 'path' holds int64, not text"),
         ({"path": ["a.png", None]}, "row 2 has no path"),
+        ({"path": ["a\0.png"]}, "row 1 has a path with a NUL"),
+        ({"path": ["a.png", "b.png"], "name": ["a", "."]}, "row 2 names no result"),
+        ({"path": ["a.png"], "name": ["/"]}, "row 1 names no result"),
+        ({"path": ["a.png", "./a.png"], "name": ["a", "b"]}, "row 2 gives another name to a path"),
+        ({"path": ["s3://bucket/a.png?token=x"]}, "row 1 cannot be used: a URL with a key, token or signature"),
+        ({"path": ["https://[x/a.png"]}, "row 1 is no valid URL"),
         ({"path": ["a.png"], "name": [1.5]}, "its column 'name' holds double, not text"),
         ({"path": ["x/a.png", "y/a.png"], "name": ["same", "SAME"]}, "would have results of the same name"),
     ],

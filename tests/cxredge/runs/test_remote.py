@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,10 @@ def test_what_is_not_there_is_a_failed_line(segment: Any, one_image_folder: Path
     [
         ("nonsense://bucket/scan.png", "Protocol not known: nonsense"),
         ("s3://key:secret@bucket/scan.png", "a URL with a password would be kept in the results"),
+        ("s3://user:a/secret@bucket/scan.png", "a URL with a password would be kept in the results"),
+        ("simplecache::ftp://user:secret@host/scan.png", "a URL with a password would be kept in the results"),
+        ("s3://bucket/scan.png?region=x&Access_Key=secret", "a URL with a key, token or signature would be kept"),
+        ("simplecache::https://host/scan.png?sig=secret", "a URL with a key, token or signature would be kept"),
     ],
 )
 def test_urls_that_cannot_be_used_are_refused(segment: Any, tmp_path: Path, url: str, reason: str) -> None:
@@ -133,6 +138,38 @@ def test_what_is_too_large_is_not_fetched(memory: Any, tmp_path: Path, monkeypat
     with pytest.raises(InputError, match="has 7 bytes, at most 6 are read"):
         fetch("memory://a.png", tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host:8080/a@b.png",
+        "zip://a@b.png::s3://bucket/x@y.zip",
+        "s3://b/design=.png?region=x&endpoint_override=h:1",
+    ],
+)
+def test_urls_without_secrets_are_not_refused(url: str) -> None:
+    remote.require_no_secret(url)
+
+
+def test_what_its_store_gives_no_size_of_is_fetched_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "LARGEST_IMAGE_FILE", 6)
+    with pytest.raises(InputError, match="has more than the 6 bytes that are read"):
+        remote.copy_bounded(io.BytesIO(b"content"), io.BytesIO(), "memory://a.png")
+
+
+def test_objects_that_fail_in_any_way_are_taken_and_fail_alone(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.pipe("/scans/1.2.840", b"content")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no base in common\nand more")
+
+    monkeypatch.setattr(type(memory), "open", fail)
+    assert [url for url, _ in find_remote("memory://scans")] == ["memory://scans/1.2.840"]
+    with pytest.raises(InputError, match=r"cannot be fetched: no base in common$"):
+        fetch("memory://scans/1.2.840", tmp_path / "a")
 
 
 def test_without_the_extra_a_url_says_what_to_install(
