@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,12 +68,10 @@ def finish_on_cluster(output: Path, options: RunOptions) -> None:
     Raises:
         OutputError: the table cannot be written, or a file not be removed.
     """
-    from cxredge.cluster.actor import attempts_of
     from cxredge.cluster.table import write_parquet
     from cxredge.runs.results import remove_parts
 
     remove_parts(output)
-    shutil.rmtree(attempts_of(output), ignore_errors=True)
     write_parquet(output, with_identity=options.keep_identity)
 
 
@@ -94,7 +91,7 @@ def open_cluster_session(
     Raises:
         CxredgeError: there is no such cluster, no node can load the model, or the folder cannot be used for this run.
     """
-    from cxredge.cluster.actor import ModelOrder, Order, attempts_of
+    from cxredge.cluster.actor import ModelOrder, Order, marked
     from cxredge.cluster.connection import connected
     from cxredge.cluster.work import find_crew
     from cxredge.contract import parse_contract
@@ -102,24 +99,26 @@ def open_cluster_session(
     from cxredge.runs.journal import Journal
     from cxredge.runs.proof import full_path
 
-    with logging_to_stderr(options), connected(address):
+    with logging_to_stderr(options), ExitStack() as outlasting_ray, connected(address):
         model = ModelOrder(
             full_path(options.model) if options.model else None, options.backend, not options.no_build, 1
         )
         crew, found = find_crew(model)
         contract = parse_contract(found.contract)
         log_event("cluster_joined", actors=crew.count, cores=crew.cores, gpus=crew.gpus)
+        identity = identity_of("segment", inputs, options, found.digest, found.backend)
+        journal = outlasting_ray.enter_context(Journal(output, identity, resume=resume))
+        mark = outlasting_ray.enter_context(marked(output))
         order = Order(
             model=replace(model, backend=found.backend, cores=crew.cores),
             expected=found,
             output=full_path(output),
+            mark=mark,
             write=writer_for(options, contract, found.digest),
             batch_size=options.batch_size,
             workers=options.workers,
             timeout=options.timeout or READ_SECONDS,
             keep_identity=options.keep_identity,
         )
-        identity = identity_of("segment", inputs, options, found.digest, found.backend)
-        shutil.rmtree(attempts_of(output), ignore_errors=True)
-        with Journal(output, identity, resume=resume) as journal, Interruption(STOPPED) as interruption:
+        with Interruption(STOPPED) as interruption:
             yield ClusterSession(crew, order, journal, options, interruption, contract.name)

@@ -101,8 +101,6 @@ def command(
     with opened as session:
         plan = prepare_output(session, found.targets, overwrite=overwrite, resume=resume)
         statuses = run(ctx, session, plan, inputs)
-        if address is not None:
-            finish_on_cluster(output, options)
         if report:
             from cxredge.runs.report import write_report
 
@@ -161,6 +159,8 @@ def run(ctx: click.Context, session: Opened, plan: Plan, inputs: tuple[Source, .
             for _ in shown(lines, len(plan.targets) - len(plan.kept), logs=session.options.logs):
                 pass
         write_table(session.journal.folder)
+        if isinstance(session, ClusterSession):
+            finish_on_cluster(session.journal.folder, session.options)
     except (OutputError, InputError, ClusterError, Interrupted) as error:
         stop(ctx, session.options, error, len(plan.kept) + session.journal.appended, len(plan.targets))
     return statuses

@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from uuid import uuid4
 
 from cxredge.backends import BackendName
 from cxredge.errors import ClusterError, CxredgeError, OutputError
 from cxredge.pipeline import CORES_VARIABLE
-from cxredge.runs.journal import STATE_FOLDER, Entry, journal_of
-from cxredge.runs.results import Target, remove_file
+from cxredge.runs.journal import STATE_FOLDER, Entry
+from cxredge.runs.results import Target, remove_file, write_atomically
 from cxredge.runs.writer import ResultWriter
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Order:
         model: which, and how.
         expected: what the first node found; every other has to find the same.
         output: absolute path of the output folder, the same on all nodes.
+        mark: name of the file in the output folder by which a node knows that it is this run's; see :func:`marked`.
         write: writes the results.
         batch_size: radiographs in one inference.
         workers: threads that read and write; ``None`` for one a core.
@@ -90,6 +93,7 @@ class Order:
     model: ModelOrder
     expected: Found
     output: str
+    mark: str
     write: ResultWriter
     batch_size: int
     workers: int | None
@@ -119,7 +123,7 @@ class SegmentingActor:
         from cxredge.runs.reader_process import ProcessReader
 
         order = self._order
-        require_shared(Path(order.output))
+        require_shared(Path(order.output), order.mark)
         self._segmenter = self._opened.enter_context(load(order.model))
         require_same(found_by(order.model, self._segmenter), order.expected)
         self._reader = ProcessReader(order.workers or available_cores(), order.timeout)
@@ -139,20 +143,27 @@ class SegmentingActor:
         return {ENTRIES: done}
 
     def _entries(self, targets: Sequence[Target]) -> Generator[Entry, None, None]:
-        from cxredge.runs.fetching import segment_sources
+        from cxredge.runs.fetching import FetchingReader
+        from cxredge.runs.run import segment_targets
 
         order = self._order
-        return segment_sources(
-            self._segmenter,
-            targets,
-            Path(order.output),
-            self._reader,
-            order.write,
-            batch_size=order.batch_size,
-            workers=order.workers,
-            keep_identity=order.keep_identity,
-            memory_share=min(1.0, order.model.cores / (os.cpu_count() or 1)),
-        )
+        with FetchingReader(self._reader) as fetching:
+            entries = segment_targets(
+                self._segmenter,
+                map(fetching.placed, targets),
+                Path(order.output),
+                fetching,
+                order.write,
+                batch_size=order.batch_size,
+                workers=order.workers,
+                keep_identity=order.keep_identity,
+                memory_share=min(1.0, order.model.cores / (os.cpu_count() or 1)),
+                clear_unfinished=False,  # an actor may die late, when a newer run has written these files
+            )
+            with closing(entries):
+                for entry in entries:
+                    fetching.discard(entry.stem)
+                    yield entry
 
 
 @contextmanager
@@ -180,6 +191,24 @@ def attempt(output: Path, targets: Sequence[Target]) -> Iterator[None]:
 def attempts_of(output: Path) -> Path:
     """Where the notes of attempts lie."""
     return output / STATE_FOLDER / ATTEMPTS
+
+
+@contextmanager
+def marked(output: Path) -> Iterator[str]:
+    """Put a file of a new name beside the notes of attempts, for this run's nodes to see; yields its name.
+
+    The folder's lock has to be held. Notes that an earlier run has left are removed, and those of this run at the end.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    folder, mark = attempts_of(output), f"run-{uuid4().hex}"
+    shutil.rmtree(folder, ignore_errors=True)
+    write_atomically(folder / mark, b"")
+    try:
+        yield mark
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def survey(order: ModelOrder) -> Found | str:
@@ -229,9 +258,9 @@ def require_same(found: Found, expected: Found) -> None:
             )
 
 
-def require_shared(output: Path) -> None:
-    """Raise :class:`ClusterError` where a node does not see the output folder."""
-    if not journal_of(output).is_file():
+def require_shared(output: Path, mark: str) -> None:
+    """Raise :class:`ClusterError` where a node does not see the output folder of this run, but none or its own."""
+    if not (attempts_of(output) / mark).is_file():
         raise ClusterError(
             f"does not see the output folder {output}; it has to be on a file system that all nodes share"
         )

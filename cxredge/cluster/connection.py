@@ -102,13 +102,17 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def failures_told() -> Iterator[None]:
-    """Turn what ends the cluster's work into a :class:`ClusterError`; errors in the work itself stay what they are."""
+    """Turn what ends the cluster's work into a :class:`ClusterError`.
+
+    Of an error in the work itself only the kind is told: its message is a traceback, and names files.
+    """
     from ray.exceptions import RayError, RayTaskError
 
     try:
         yield
-    except RayTaskError:
-        raise
+    except RayTaskError as error:
+        kind = type(getattr(error.cause, "__cause__", None) or error.cause).__name__
+        raise ClusterError(f"the cluster failed: {kind} on a node") from None
     except RayError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ClusterError(f"the cluster failed: {reason}") from error

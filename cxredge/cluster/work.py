@@ -83,8 +83,22 @@ def segment_on(crew: Crew, order: Order, targets: Sequence[Target]) -> Generator
             compute=ActorPoolStrategy(min_size=1, max_size=crew.count, initial_size=min(crew.count, len(tables))),
             **crew.resources,
         )
-        for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0):
-            yield from entries_in(batch[ENTRIES])
+        batches = dataset.iter_batches(batch_size=None, prefetch_batches=0)
+        yield from none_missing((entry for batch in batches for entry in entries_in(batch[ENTRIES])), len(targets))
+
+
+def none_missing(entries: Iterable[Entry], count: int) -> Iterator[Entry]:
+    """Pass ``entries`` on.
+
+    Raises:
+        ClusterError: at their end, if they were not ``count``.
+    """
+    came = 0
+    for entry in entries:
+        came += 1
+        yield entry
+    if came != count:
+        raise ClusterError(f"the cluster gave {came} results of {count}")
 
 
 def block_size(count: int, actors: int) -> int:

@@ -176,11 +176,13 @@ def segment_targets(
     workers: int | None = None,
     keep_identity: bool = False,
     memory_share: float = 1.0,
+    clear_unfinished: bool = True,
 ) -> Generator[Entry, None, None]:
     """Segment ``targets`` and write their files; yields what goes into the journal, in order.
 
-    When it is closed early, files of targets that were not yielded are removed. With ``keep_identity`` a record
-    says whose radiograph it is. ``memory_share`` is the part of the machine that the caller has for itself.
+    When it is closed early, files of targets that were not yielded are removed, unless ``clear_unfinished`` is off.
+    With ``keep_identity`` a record says whose radiograph it is. ``memory_share`` is the part of the machine that the
+    caller has for itself.
 
     Raises:
         OutputError: a result cannot be written; the run stops there.
@@ -234,8 +236,9 @@ def segment_targets(
                 signature = signatures.pop(target.stem, None)
                 yield Entry(target.address, target.stem.as_posix(), signature, files, line)
     finally:
-        with suppress(OutputError):  # on a disk that is gone; --resume finds what stays
-            clear_existing(output, under_way)
+        if clear_unfinished:
+            with suppress(OutputError):  # on a disk that is gone; --resume finds what stays
+                clear_existing(output, under_way)
 
 
 def proofs(folder: Path, names: Sequence[str]) -> dict[str, Proof]:

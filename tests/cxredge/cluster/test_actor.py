@@ -25,13 +25,14 @@ from cxredge.cluster.actor import (
     SegmentingActor,
     attempt,
     attempts_of,
+    marked,
     survey,
     target_from,
     target_text,
 )
 from cxredge.errors import ClusterError
 from cxredge.pipeline import CORES_VARIABLE, available_cores
-from cxredge.runs.journal import as_entry, journal_of
+from cxredge.runs.journal import as_entry
 from cxredge.runs.results import Target
 from cxredge.runs.writer import ResultWriter
 
@@ -46,21 +47,19 @@ def _process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_order(tmp_path: Path, model_file: Path, segmenter: Segmenter) -> MakeOrder:
-    """``make_order(**fields)`` for an output folder that has a journal."""
-    journal = journal_of(tmp_path / "out")
-    journal.parent.mkdir(parents=True)
-    journal.write_text("{}\n")
+def make_order(tmp_path: Path, model_file: Path, segmenter: Segmenter) -> Iterator[MakeOrder]:
+    """``make_order(**fields)`` for an output folder that has this run's mark."""
     model = ModelOrder(str(model_file), "onnxruntime", build=False, cores=1)
     found = survey(model)
     assert isinstance(found, Found)
     write = ResultWriter(("png",), Algorithm.of(segmenter.contract, found.digest), overlay=False)
 
     def make(**fields: Any) -> Order:
-        order = Order(model, found, str(tmp_path / "out"), write, 1, None, 60.0, keep_identity=False)
+        order = Order(model, found, str(tmp_path / "out"), mark, write, 1, None, 60.0, keep_identity=False)
         return replace(order, **fields)
 
-    return make
+    with marked(tmp_path / "out") as mark:
+        yield make
 
 
 @pytest.fixture
@@ -111,6 +110,24 @@ def test_a_node_that_would_give_other_results_is_refused(make_order: MakeOrder, 
 def test_a_node_that_does_not_see_the_output_folder_is_refused(make_order: MakeOrder, tmp_path: Path) -> None:
     assert "does not see the output folder" in stopped(SegmentingActor(make_order(output=str(tmp_path / "elsewhere"))))
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_node_with_an_output_folder_of_its_own_is_refused(make_order: MakeOrder, tmp_path: Path) -> None:
+    with marked(tmp_path / "own"):
+        assert "does not see the output folder" in stopped(SegmentingActor(make_order(output=str(tmp_path / "own"))))
+    assert not attempts_of(tmp_path / "own").exists()
+
+
+def test_an_actor_that_ends_early_removes_nothing(
+    actor: SegmentingActor, one_image_folder: Path, tmp_path: Path
+) -> None:
+    scan = one_image_folder / "chest.png"
+    newer = tmp_path / "out" / "b.mask.png"
+    newer.write_bytes(b"of a newer run")
+    entries = actor._entries([Target(scan, Path("a")), Target(scan, Path("b"))])
+    next(entries)
+    entries.close()
+    assert newer.exists()
 
 
 def test_a_node_without_the_model_says_so(tmp_path: Path) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from cxredge.cli import main
+from cxredge.cli import STOPPED, main
+from cxredge.cli.cluster import ClusterSession
+from cxredge.cli.segment import command, run
 from cxredge.cluster.actor import STOP, TARGETS, target_from
-from cxredge.cluster.connection import Crew, crew_of_cores, crew_of_gpus
-from cxredge.cluster.work import LARGEST_BLOCK, block_size, blocks, entries_in
+from cxredge.cluster.connection import Crew, crew_of_cores, crew_of_gpus, failures_told
+from cxredge.cluster.work import LARGEST_BLOCK, block_size, blocks, entries_in, none_missing
 from cxredge.errors import ClusterError
+from cxredge.runs.interruption import Interruption
 from cxredge.runs.journal import Entry, Journal, RunIdentity
 from cxredge.runs.results import Target
 from cxredge.runs.run import Plan, results_in_order
@@ -62,6 +67,20 @@ def test_what_an_actor_complains_about_ends_the_run() -> None:
         list(entries_in([json.dumps({STOP: "node7: the disk is full"})]))
 
 
+def test_too_few_entries_end_the_run() -> None:
+    entry = Entry("/scans/a", "a", None, {}, {"input": "a", "status": "ok"})
+    assert list(none_missing([entry], 1)) == [entry]
+    with pytest.raises(ClusterError, match="1 results of 2"):
+        list(none_missing([entry], 2))
+
+
+def test_of_an_error_on_a_node_only_the_kind_is_told() -> None:
+    from ray.exceptions import RayTaskError
+
+    with pytest.raises(ClusterError, match=r"^the cluster failed: ValueError on a node$"), failures_told():
+        raise RayTaskError("work", "Traceback: /scans/secret.png", ValueError("/scans/secret.png"))
+
+
 def test_entries_that_come_in_another_order_give_lines_in_input_order(tmp_path: Path) -> None:
     targets = tuple(Target(Path(f"/scans/{name}"), Path(name)) for name in "abcde")
     made = {name: Entry(f"/scans/{name}", name, None, {}, {"input": name, "status": "ok"}) for name in "abcde"}
@@ -74,6 +93,19 @@ def test_entries_that_come_in_another_order_give_lines_in_input_order(tmp_path: 
         assert journal.appended == 5
         cut_off = results_in_order(plan, journal, (made[name] for name in "ca"))
         assert [record["input"] for record, _ in cut_off] == ["a"]
+
+
+def test_a_table_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:
+    (tmp_path / "results.parquet" / "in-the-way").mkdir(parents=True)
+    options = Mock(logs=False, keep_identity=False)
+    with (
+        Journal(tmp_path, RunIdentity("segment", "1", "", "", (), ()), resume=False) as journal,
+        Interruption(STOPPED) as interruption,
+    ):
+        session = ClusterSession(Crew(1, 1), Mock(), journal, options, interruption, "model")
+        with pytest.raises(click.exceptions.Exit) as stopped:
+            run(click.Context(command), session, Plan((), frozenset(), ()), ())
+    assert stopped.value.exit_code == STOPPED
 
 
 @pytest.mark.parametrize("address", ["scans", "ray://head:10001", "head"])
