@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -143,27 +143,21 @@ class SegmentingActor:
         return {ENTRIES: done}
 
     def _entries(self, targets: Sequence[Target]) -> Generator[Entry, None, None]:
-        from cxredge.runs.fetching import FetchingReader
-        from cxredge.runs.run import segment_targets
+        from cxredge.runs.fetching import segment_sources
 
         order = self._order
-        with FetchingReader(self._reader) as fetching:
-            entries = segment_targets(
-                self._segmenter,
-                map(fetching.placed, targets),
-                Path(order.output),
-                fetching,
-                order.write,
-                batch_size=order.batch_size,
-                workers=order.workers,
-                keep_identity=order.keep_identity,
-                memory_share=min(1.0, order.model.cores / (os.cpu_count() or 1)),
-                clear_unfinished=False,  # an actor may die late, when a newer run has written these files
-            )
-            with closing(entries):
-                for entry in entries:
-                    fetching.discard(entry.stem)
-                    yield entry
+        return segment_sources(
+            self._segmenter,
+            targets,
+            Path(order.output),
+            self._reader,
+            order.write,
+            batch_size=order.batch_size,
+            workers=order.workers,
+            keep_identity=order.keep_identity,
+            memory_share=min(1.0, order.model.cores / (os.cpu_count() or 1)),
+            clear_unfinished=False,  # an actor may die late, when a newer run has written these files
+        )
 
 
 @contextmanager

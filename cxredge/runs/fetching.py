@@ -93,6 +93,7 @@ def segment_sources(
     workers: int | None = None,
     keep_identity: bool = False,
     memory_share: float = 1.0,
+    clear_unfinished: bool = True,
 ) -> Generator[Entry, None, None]:
     """:func:`~cxredge.runs.run.segment_targets` for targets of which some, or all, are to be fetched."""
     with FetchingReader(reader) as fetching:
@@ -106,6 +107,7 @@ def segment_sources(
             workers=workers,
             keep_identity=keep_identity,
             memory_share=memory_share,
+            clear_unfinished=clear_unfinished,
         )
         with closing(entries):
             for entry in entries:
