@@ -14,7 +14,7 @@ from cxredge.errors import InputError
 from cxredge.radiograph import RADIOGRAPH_SUFFIXES
 from cxredge.runs.manifest import is_manifest, read_manifest
 from cxredge.runs.names import safe_path
-from cxredge.runs.remote import find_remote, url_name
+from cxredge.runs.remote import find_remote, require_valid, url_name
 from cxredge.runs.results import RESULT_SUFFIXES, Target
 
 Source: TypeAlias = Path | str
@@ -79,6 +79,8 @@ def find_radiographs(inputs: Sequence[Source], output: Path) -> Found:
 
 def find_elsewhere(source: Source) -> Iterator[tuple[Source, PurePath]]:
     """The radiographs at a URL, or in a manifest, with the names of their results; see the modules that find them."""
+    if isinstance(source, str):
+        require_valid(source)
     if is_manifest(source):
         yield from read_manifest(source)
     elif isinstance(source, str):

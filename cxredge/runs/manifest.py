@@ -143,8 +143,8 @@ def located(path: str, manifest: Path | str) -> Path | str:
 
 def split_url(url: str) -> tuple[str, str]:
     """A URL up to the last slash of its path, and what follows its path (of a URL without a host, too)."""
-    path, rest = re.fullmatch(r"([^?#]*)(.*)", url, re.DOTALL).groups()  # type: ignore[union-attr]  # always matches
-    return path[: path.rindex("/") + 1], rest
+    path = re.split(r"[?#]", url, maxsplit=1)[0]
+    return path[: path.rindex("/") + 1], url[len(path) :]
 
 
 def name_below(path: str, manifest: Path | str) -> PurePath:

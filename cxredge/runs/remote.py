@@ -180,6 +180,14 @@ def copy_bounded(source: IO[bytes], target: IO[bytes], url: str) -> None:
         target.write(block)
 
 
+def require_valid(url: str) -> None:
+    """Raise :class:`InputError` where a URL is malformed."""
+    try:
+        urlsplit(url)
+    except ValueError:  # its message may quote what stands where a password does
+        raise InputError("a URL is malformed: its host cannot be told") from None
+
+
 def require_no_secret(url: str) -> None:
     """Refuse a URL that holds what must not stand in the results; the message does not repeat it.
 

@@ -183,3 +183,9 @@ def test_a_named_pipe_does_not_hang_the_search(scans: Path) -> None:
 def test_the_real_reader_and_the_search_agree_about_dicom(scans: Path, make_dicom: Any, chest: np.ndarray) -> None:
     make_dicom(chest, 12).save_as(scans / "1.2.3.4", enforce_file_format=True)
     assert stems(find(scans)) == ["1.2.3.4"]
+
+
+def test_a_malformed_url_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a URL is malformed") as refused:
+        find_radiographs(["https://[4711/a.png"], tmp_path)
+    assert "4711" not in str(refused.value)
