@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": "Tabulate several evaluations.",
     "data": "Check data sets before training.",
     "train": "Train the networks.",
+    "average": "Average a checkpoint with the one that it started from.",
     "export": "Turn a checkpoint into a model file.",
     "calibrate": "Quantise a model to INT8.",
     "thresholds": "Derive a model's quality flags from radiographs.",

@@ -7,7 +7,6 @@ is one, says what the results are called; else they are called after the path.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from cxredge.runs.remote import (
     reasons,
     require_libraries,
     require_no_secret,
+    split_path,
     url_name,
 )
 
@@ -137,21 +137,21 @@ def located(path: str, manifest: Path | str) -> Path | str:
         return manifest.parent / path
     if os.path.isabs(path):  # noqa: PTH117 (nothing of a file system is asked)
         return Path(path)
-    folder, rest = split_url(manifest)
+    folder, rest = folder_of(manifest), split_path(manifest)[1]
     return f"{folder}{quote(path) if urlsplit(manifest).scheme in OF_ARROW else path}{rest}"
 
 
-def split_url(url: str) -> tuple[str, str]:
-    """A URL up to the last slash of its path, and what follows its path (of a URL without a host, too)."""
-    path = re.split(r"[?#]", url, maxsplit=1)[0]
-    return path[: path.rindex("/") + 1], url[len(path) :]
+def folder_of(url: str) -> str:
+    """A URL up to the last slash of its path."""
+    path, _ = split_path(url)
+    return path[: path.rindex("/") + 1]
 
 
 def name_below(path: str, manifest: Path | str) -> PurePath:
     """What the results of a row are called: its path below the manifest's folder, else the whole of it."""
     if is_url(path):
         name, folder = url_name(path), url_name(str(manifest)).parent
-        below = isinstance(manifest, str) and path.startswith(split_url(manifest)[0]) and name.is_relative_to(folder)
+        below = isinstance(manifest, str) and path.startswith(folder_of(manifest)) and name.is_relative_to(folder)
         return PurePath(name.relative_to(folder) if below else name)
     name_of_file = PurePath(path)
     below = isinstance(manifest, Path) and name_of_file.is_relative_to(manifest.parent)

@@ -56,9 +56,9 @@ class Place:
 
     def below(self, relative: PurePosixPath) -> str:
         """URL of a file below this folder."""
-        parts = urlsplit(self.url)
-        name = quote(str(relative)) if parts.scheme in OF_ARROW else str(relative)
-        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+        name = quote(str(relative)) if urlsplit(self.url).scheme in OF_ARROW else str(relative)
+        path, rest = split_path(self.url)
+        return f"{path.rstrip('/')}/{name}{rest}"
 
 
 def is_url(text: str) -> bool:
@@ -71,6 +71,12 @@ def url_name(url: str) -> PurePosixPath:
     parts = urlsplit(url)
     path = unquote(parts.path) if parts.scheme in OF_ARROW else parts.path
     return PurePosixPath(path.lstrip("/") or parts.netloc)
+
+
+def split_path(url: str) -> tuple[str, str]:
+    """A URL up to the end of its path, and what follows; without a host, too, where urlunsplit changes it."""
+    path = re.split(r"[?#]", url, maxsplit=1)[0]
+    return path, url[len(path) :]
 
 
 def find_remote(url: str) -> Iterator[tuple[str, PurePath]]:

@@ -110,6 +110,7 @@ def unmeasured_contract(trained: Trained, name: str, licence: str, folds: Sequen
         "started_from": facts.get("init"),
         "training_seconds": round(facts["seconds"]),
         "validation": facts.get("validation"),
+        **({"mean_of": facts["mean_of"]} if "mean_of" in facts else {}),
     }
     return Contract(
         name=name,

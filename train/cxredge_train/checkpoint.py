@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,24 +49,25 @@ def save_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState, 
         facts: JSON values for the weights' metadata: data hash, validation Dice, time spent.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / STATE, lambda path: torch.save({"facts": facts, **state.state_dict()}, path))
+    replace_file(folder / STATE, lambda path: torch.save({"facts": facts, **state.state_dict()}, path))
     save_weights(folder, config, state, facts)
 
 
 def save_weights(folder: Path, config: TrainingConfig, state: TrainingState, facts: dict[str, Any]) -> None:
     """Write what inference, export and ``--init`` read of a checkpoint; arguments as of :func:`save_checkpoint`."""
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / CONFIG, lambda path: path.write_text(config.to_toml(), encoding="utf-8"))
+    replace_file(folder / CONFIG, lambda path: path.write_text(config.to_toml(), encoding="utf-8"))
     metadata = {
         "format": str(FORMAT),
         "iteration": str(state.iteration),
         "config_sha256": config.content_hash(),
         "facts": json.dumps(facts),
     }
-    _replace(folder / WEIGHTS, lambda path: path.write_bytes(safetensors_bytes(weights(state), metadata)))
+    replace_file(folder / WEIGHTS, lambda path: path.write_bytes(safetensors_bytes(weights(state), metadata)))
 
 
-def _replace(path: Path, write: Any) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace a file by what ``write`` writes, on the disk and at once."""
     part = path.with_name(path.name + ".part")
     write(part)
     with part.open("rb+") as file:

@@ -99,6 +99,13 @@ def test_what_is_not_parquet_is_refused(tmp_path: Path, content: bytes | None) -
             found(source)
 
 
+def test_a_manifest_with_too_many_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxredge.runs.manifest.MOST_LISTED", 2)
+    assert len(found(manifest(tmp_path / "some", path=["a.png", "b.png"]))) == 2
+    with pytest.raises(InputError, match="has 3 rows, at most 2 are read"):
+        found(manifest(tmp_path / "many", path=["a.png", "b.png", "c.png"]))
+
+
 def test_a_folder_with_the_name_of_a_manifest_is_a_folder(tmp_path: Path, chest: np.ndarray) -> None:
     (tmp_path / "scans.parquet").mkdir()
     Image.fromarray(chest).save(tmp_path / "scans.parquet" / "a.png")

@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,13 @@ def test_other_file_systems_are_reached_through_fsspec(memory: Any, tmp_path: Pa
     assert signature == remote_signature(url) != None  # noqa: E711 (all three)
     memory.pipe("/scans/sub/a.png", b"CONTENT")
     assert remote_signature(url) != signature
+
+
+@pytest.mark.parametrize("folder", ["memory:///scans", "memory:///scans/", "memory://scans?x=1"])
+def test_files_below_a_url_are_at_urls_of_its_form(memory: Any, folder: str) -> None:
+    memory.pipe("/scans/a.png", b"content")
+    url = folder.replace("scans/", "scans").replace("scans", "scans/a.png")
+    assert open_place(folder).below(PurePosixPath("a.png")) == url
 
 
 def test_what_is_too_large_is_not_fetched(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
