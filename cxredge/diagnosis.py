@@ -21,7 +21,7 @@ from cxredge.pipeline import available_cores
 DISTRIBUTIONS = {
     "ONNX Runtime (CPU backend)": "onnxruntime",
     "OpenVINO (CPU backend)": "openvino",
-    "Polygraphy (builds engines)": "polygraphy",
+    "Polygraphy (builds and compares engines)": "polygraphy",
     "CUDA bindings (runs engines)": "cuda-bindings",
     "PyCUDA (runs engines)": "pycuda",
     "PyTorch (train, export)": "torch",

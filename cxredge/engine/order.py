@@ -121,7 +121,7 @@ def carry_out(
         record = build_and_write(order, model, plan, progress or BuildProgress())
         if inputs is None or open_engine is None:
             return record
-        return replace(record, parity=proved(plan, record, model, inputs, open_engine).to_dict())
+        return replace(record, parity=proved(plan, record, model, inputs, open_engine, order.flavour).to_dict())
 
     if output is None:
         return cached_engine(order.key, build, proved_only=inputs is not None and open_engine is not None)
@@ -167,7 +167,12 @@ def build_and_write(order: Order, model: Path, plan: Path, progress: BuildProgre
 
 
 def proved(
-    plan: Path, record: EngineRecord, model: Path, inputs: NDArray[np.float32], open_engine: OpenEngine
+    plan: Path,
+    record: EngineRecord,
+    model: Path,
+    inputs: NDArray[np.float32],
+    open_engine: OpenEngine,
+    flavour: Flavour,
 ) -> EngineParity:
     """Compare an engine with ONNX Runtime on the model that it was compiled from.
 
@@ -177,7 +182,7 @@ def proved(
     reference = OnnxRuntimeBackend(model)
     engine = open_engine(plan, record)
     try:
-        parity = measure_parity(engine, reference, inputs, record.batches, record.precision)
+        parity = measure_parity(engine, reference, inputs, record.batches, record.precision, flavour)
     finally:
         engine.close()
         reference.close()

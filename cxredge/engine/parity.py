@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.backends import Backend
+from cxredge.engine.builder import polygraphy_messages
+from cxredge.engine.flavour import Flavour
 from cxredge.engine.record import Batches
 from cxredge.errors import EngineError
 
@@ -56,10 +58,31 @@ class EngineParity:
         return {**asdict(self), "batches": list(self.batches)}
 
 
+class Differences:
+    """Sums up how the engine's logits differ from the reference's, batch by batch."""
+
+    def __init__(self) -> None:
+        self.flipped, self.pixels, self.largest, self.finite = 0, 0, 0.0, True
+
+    def add(self, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> bool:
+        """Add logits ``(N, S, S)`` of both; gives whether their masks are the same."""
+        flipped = int(((found > 0) != (wanted > 0)).sum())
+        self.flipped += flipped
+        self.pixels += found.size
+        self.finite &= bool(np.isfinite(found).all())
+        self.largest = max(self.largest, float(np.nan_to_num(np.abs(found - wanted)).max()))
+        return flipped == 0
+
+
 def measure_parity(
-    engine: Backend, reference: Backend, inputs: NDArray[np.float32], batches: Batches, precision: str
+    engine: Backend,
+    reference: Backend,
+    inputs: NDArray[np.float32],
+    batches: Batches,
+    precision: str,
+    flavour: Flavour,
 ) -> EngineParity:
-    """Run both on the same inputs, the engine with its smallest, best and largest batch.
+    """Run both on the same inputs, with the engine's smallest, best and largest batch, in Polygraphy's Comparator.
 
     Args:
         engine: what is to be proved.
@@ -67,6 +90,7 @@ def measure_parity(
         inputs: ``(N, 1, S, S)`` network inputs; a batch that is larger repeats them.
         batches: of the engine's profile.
         precision: of the engine; sets what is tolerated.
+        flavour: that the engine was built with, which Polygraphy is told.
 
     Raises:
         EngineError: no inputs.
@@ -74,17 +98,22 @@ def measure_parity(
     """
     if len(inputs) == 0:
         raise EngineError("parity needs at least one radiograph")
-    wanted = np.concatenate([reference.run(inputs[n : n + 1]) for n in range(len(inputs))])
     sizes = tuple(sorted(set(batches)))
-    flipped, pixels, largest, finite = 0, 0, 0.0, True
-    for order in runs(len(inputs), sizes):
-        found = engine.run(inputs[order])
-        flipped += int(((found > 0) != (wanted[order] > 0)).sum())
-        pixels += found.size
-        finite &= bool(np.isfinite(found).all())
-        largest = max(largest, float(np.nan_to_num(np.abs(found - wanted[order])).max()))
-    share = LARGEST_FLIPPED_SHARE[precision]
-    return EngineParity(len(inputs), sizes, pixels, flipped, largest, finite, share, reference.name)
+    differences = Differences()
+    with polygraphy_messages(flavour):
+        from cxredge.engine.comparison import compare_runs
+
+        compare_runs(reference, engine, (inputs[order] for order in runs(len(inputs), sizes)), differences.add)
+    return EngineParity(
+        images=len(inputs),
+        batches=sizes,
+        pixels=differences.pixels,
+        flipped_pixels=differences.flipped,
+        max_abs_difference=differences.largest,
+        finite=differences.finite,
+        largest_flipped_share=LARGEST_FLIPPED_SHARE[precision],
+        reference=reference.name,
+    )
 
 
 def runs(images: int, sizes: Sequence[int]) -> list[NDArray[np.intp]]:

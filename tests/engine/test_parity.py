@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cxredge.engine.parity import measure_parity, require_parity
+from cxredge.engine.flavour import Flavour
+from cxredge.engine.parity import EngineParity, measure_parity, require_parity
+from cxredge.engine.record import Batches
 from cxredge.errors import EngineError
 
 from .conftest import TINY
@@ -33,20 +35,28 @@ class Made:
         pass
 
 
+RTX = Flavour("tensorrt_rtx", "1.7.1.116", None)
+"""Polygraphy is told of it; nothing of TensorRT is called."""
+
+
+def measured(engine: Made, reference: Made, inputs: Logits, batches: Batches, precision: str) -> EngineParity:
+    return measure_parity(engine, reference, inputs, batches, precision, RTX)
+
+
 @pytest.fixture
 def inputs() -> Logits:
     return np.random.default_rng(0).normal(size=(3, 1, 32, 32)).astype(np.float32)
 
 
 def test_the_same_logits_pass(inputs: Logits) -> None:
-    parity = measure_parity(Made(), Made(), inputs, (1, 4, 16), "fp32")
+    parity = measured(Made(), Made(), inputs, (1, 4, 16), "fp32")
     require_parity(parity)
     assert (parity.flipped_pixels, parity.max_abs_difference, parity.passed) == (0, 0.0, True)
 
 
 def test_every_batch_of_the_profile_is_run_and_every_image_seen(inputs: Logits) -> None:
     engine = Made()
-    parity = measure_parity(engine, Made(), inputs, (2, 2, 16), "fp32")
+    parity = measured(engine, Made(), inputs, (2, 2, 16), "fp32")
     assert engine.batches == [2, 2, 16]
     assert parity.batches == (2, 16)
     assert parity.pixels == 20 * 32 * 32
@@ -57,7 +67,7 @@ def test_flipped_pixels_are_counted_and_refused(inputs: Logits) -> None:
         logits[:, :2] *= -1
         return logits
 
-    parity = measure_parity(Made(flip), Made(), inputs, (1, 1, 1), "int8")
+    parity = measured(Made(flip), Made(), inputs, (1, 1, 1), "int8")
     assert parity.flipped_pixels == 3 * 2 * 32
     with pytest.raises(
         EngineError, match=r"masks differ from those of made: 192 of 3072 pixels flipped \(allowed: 9\)"
@@ -67,11 +77,11 @@ def test_flipped_pixels_are_counted_and_refused(inputs: Logits) -> None:
 
 def test_an_engine_that_is_wrong_in_large_batches_only_is_refused(inputs: Logits) -> None:
     engine = Made(lambda logits: logits if len(logits) == 1 else -logits)
-    assert not measure_parity(engine, Made(), inputs, (1, 4, 4), "fp16").passed
+    assert not measured(engine, Made(), inputs, (1, 4, 4), "fp16").passed
 
 
 def test_images_that_are_mixed_up_in_a_batch_are_refused(inputs: Logits) -> None:
-    assert not measure_parity(Made(lambda logits: logits[::-1]), Made(), inputs, (3, 3, 3), "fp16").passed
+    assert not measured(Made(lambda logits: logits[::-1]), Made(), inputs, (3, 3, 3), "fp16").passed
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -80,7 +90,7 @@ def test_logits_that_are_no_numbers_are_refused_wherever_they_are(value: float, 
         logits[0, 0, 0] = value
         return logits
 
-    parity = measure_parity(Made(spoil), Made(), np.abs(inputs), (1, 1, 1), "fp16")
+    parity = measured(Made(spoil), Made(), np.abs(inputs), (1, 1, 1), "fp16")
     assert not parity.finite
     with pytest.raises(EngineError, match="not numbers"):
         require_parity(parity)
@@ -92,15 +102,15 @@ def test_rounding_is_tolerated_as_the_precision_has_it(precision: str, passes: b
         logits[0, 0, 0] *= -1
         return logits
 
-    assert measure_parity(Made(flip_one), Made(), inputs, (3, 3, 3), precision).passed == passes
+    assert measured(Made(flip_one), Made(), inputs, (3, 3, 3), precision).passed == passes
 
 
 def test_without_images_nothing_is_proved(inputs: Logits) -> None:
     with pytest.raises(EngineError, match="at least one radiograph"):
-        measure_parity(Made(), Made(), inputs[:0], (1, 1, 1), "fp32")
+        measured(Made(), Made(), inputs[:0], (1, 1, 1), "fp32")
 
 
 def test_the_figures_travel_as_json(inputs: Logits) -> None:
-    figures = measure_parity(Made(), Made(), inputs, (1, 4, 16), "fp32").to_dict()
+    figures = measured(Made(), Made(), inputs, (1, 4, 16), "fp32").to_dict()
     assert json.loads(json.dumps(figures)) == figures
     assert figures["batches"] == [1, 4, 16]
