@@ -1,10 +1,10 @@
 """How much of the error is the width of a margin: Dice of masks that are grown or shrunk by whole pixels.
 
-    python tests/benchmarks/margin.py $CXREDGE_DATA/jsrt $CXREDGE_DATA/nlm $CXREDGE_DATA/covid
+    python tests/benchmarks/margin.py $CXREDGE_DATA/jsrt $CXREDGE_DATA/nlm $CXREDGE_DATA/covid [--model MODEL]
 
 A network that draws as one data set's readers do is a pixel off on another's, whose readers draw wider. The best
 Dice over the margins is what a wider or narrower border alone can reach. For each set's test rows: the mean precision
-and recall of the bundled model's masks at 256x256, and the mean Dice by margin. It looks at the test rows, so nothing
+and recall of the masks at 256x256, of MODEL (a model file or a checkpoint; the bundled one), and the mean Dice by margin. It looks at the test rows, so nothing
 may be chosen by it.
 """
 
@@ -49,8 +49,10 @@ def main() -> None:
     """Print a line for each data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", type=Path, nargs="+")
-    with Segmenter.load() as segmenter:
-        for folder in parser.parse_args().datasets:
+    parser.add_argument("--model", type=Path)
+    arguments = parser.parse_args()
+    with Segmenter.load(arguments.model) as segmenter:
+        for folder in arguments.datasets:
             pairs = list(cases(folder, segmenter))
             precision = np.mean([(found & truth).sum() / found.sum() for found, truth in pairs])
             recall = np.mean([(found & truth).sum() / truth.sum() for found, truth in pairs])
