@@ -4,8 +4,8 @@
 
 A network that draws as one data set's readers do is a pixel off on another's, whose readers draw wider. The best
 Dice over the margins is what a wider or narrower border alone can reach. For each set's test rows: the mean precision
-and recall of the masks at 256x256, of MODEL (a model file or a checkpoint; the bundled one), and the mean Dice by margin. It looks at the test rows, so nothing
-may be chosen by it.
+and recall of the masks at 256x256, and the mean Dice by margin. MODEL is a model file or a checkpoint, else the
+bundled one. It looks at the test rows, so nothing may be chosen by it.
 """
 
 from __future__ import annotations
