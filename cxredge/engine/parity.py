@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxredge.backends import Backend
+from cxredge.backends import Backend, check_inputs
 from cxredge.engine.builder import polygraphy_messages
 from cxredge.engine.flavour import Flavour
 from cxredge.engine.record import Batches
@@ -65,7 +65,13 @@ class Differences:
         self.flipped, self.pixels, self.largest, self.finite = 0, 0, 0.0, True
 
     def add(self, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> bool:
-        """Add logits ``(N, S, S)`` of both; gives whether their masks are the same."""
+        """Add logits ``(N, S, S)`` of both; gives whether their masks are the same.
+
+        Raises:
+            EngineError: the engine's have another shape.
+        """
+        if found.shape != wanted.shape:
+            raise EngineError(f"the engine gives logits of shape {found.shape}, not {wanted.shape}; it was deleted")
         flipped = int(((found > 0) != (wanted > 0)).sum())
         self.flipped += flipped
         self.pixels += found.size
@@ -93,17 +99,26 @@ def measure_parity(
         flavour: that the engine was built with, which Polygraphy is told.
 
     Raises:
-        EngineError: no inputs.
+        EngineError: no inputs, or what the engine gives cannot be compared.
         BackendError: one of the two failed.
     """
     if len(inputs) == 0:
         raise EngineError("parity needs at least one radiograph")
+    check_inputs(inputs, reference.contract)
     sizes = tuple(sorted(set(batches)))
+    orders = runs(len(inputs), sizes)
     differences = Differences()
     with polygraphy_messages(flavour):
+        from polygraphy.exception import PolygraphyException
+
         from cxredge.engine.comparison import compare_runs
 
-        compare_runs(reference, engine, (inputs[order] for order in runs(len(inputs), sizes)), differences.add)
+        try:
+            compare_runs(reference, engine, (inputs[order] for order in orders), differences.add)
+        except PolygraphyException as error:
+            raise EngineError(f"what the engine gives cannot be compared: {error}; it was deleted") from error
+    if differences.pixels != sum(map(len, orders)) * inputs[0].size:
+        raise EngineError("the engine was not compared on every radiograph; it was deleted")
     return EngineParity(
         images=len(inputs),
         batches=sizes,

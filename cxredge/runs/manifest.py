@@ -137,8 +137,8 @@ def located(path: str, manifest: Path | str) -> Path | str:
         return manifest.parent / path
     if os.path.isabs(path):  # noqa: PTH117 (nothing of a file system is asked)
         return Path(path)
-    folder, rest = folder_of(manifest), split_path(manifest)[1]
-    return f"{folder}{quote(path) if urlsplit(manifest).scheme in OF_ARROW else path}{rest}"
+    path_of_manifest, rest = split_path(manifest)
+    return f"{folder_of(path_of_manifest)}{quote(path) if urlsplit(manifest).scheme in OF_ARROW else path}{rest}"
 
 
 def folder_of(url: str) -> str:

@@ -58,7 +58,7 @@ class Place:
         """URL of a file below this folder."""
         name = quote(str(relative)) if urlsplit(self.url).scheme in OF_ARROW else str(relative)
         path, rest = split_path(self.url)
-        return f"{path.rstrip('/')}/{name}{rest}"
+        return f"{path.removesuffix('/')}/{name}{rest}"
 
 
 def is_url(text: str) -> bool:
@@ -97,8 +97,7 @@ def find_remote(url: str) -> Iterator[tuple[str, PurePath]]:
             return
         found = place.files.get_file_info(FileSelector(place.path, recursive=True))
         files = [info for info in found if info.type == FileType.File]
-    base = PurePosixPath(place.path)
-    names = sorted(PurePosixPath(info.path).relative_to(base) for info in files)
+    names = sorted(PurePosixPath(info.path.removeprefix(place.path).lstrip("/")) for info in files)
     with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
         taken = pool.map(lambda name: is_shown(name) and looks_like_radiograph(place, name), names)
         for name, take in zip(names, taken, strict=True):

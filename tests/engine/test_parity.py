@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from cxredge.engine.flavour import Flavour
 from cxredge.engine.parity import EngineParity, measure_parity, require_parity
 from cxredge.engine.record import Batches
-from cxredge.errors import EngineError
+from cxredge.errors import BackendError, EngineError
 
 from .conftest import TINY
 
@@ -82,6 +83,31 @@ def test_an_engine_that_is_wrong_in_large_batches_only_is_refused(inputs: Logits
 
 def test_images_that_are_mixed_up_in_a_batch_are_refused(inputs: Logits) -> None:
     assert not measured(Made(lambda logits: logits[::-1]), Made(), inputs, (3, 3, 3), "fp16").passed
+
+
+def test_a_model_that_mixes_up_images_as_its_engine_does_is_refused(inputs: Logits) -> None:
+    def mix(logits: Logits) -> Logits:
+        return logits[::-1].copy()
+
+    assert not measured(Made(mix), Made(mix), inputs, (3, 3, 3), "fp16").passed
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda logits: logits[:1], r"logits of shape \(1, 32, 32\), not \(3, 32, 32\)"),
+        (lambda logits: logits[:, :16], r"logits of shape \(3, 16, 32\), not \(3, 32, 32\)"),
+        (lambda logits: None, "cannot be compared"),
+    ],
+)
+def test_what_are_no_logits_of_the_batch_is_refused(spoil: Any, reason: str, inputs: Logits) -> None:
+    with pytest.raises(EngineError, match=reason):
+        measured(Made(spoil), Made(), inputs, (3, 3, 3), "fp16")
+
+
+def test_inputs_that_are_not_the_network_s_are_refused(inputs: Logits) -> None:
+    with pytest.raises(BackendError, match=r"the model takes float32 \(N, 1, 32, 32\)"):
+        measured(Made(), Made(), np.concatenate([inputs, inputs], axis=1), (1, 1, 1), "fp16")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -7,20 +7,25 @@ models", CVPR 2022).
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from cxredge.engine.record import file_sha256
 from cxredge.errors import CheckpointError
-from cxredge_train.checkpoint import CONFIG, STATE, WEIGHTS, Trained, load_trained, replace_file
+from cxredge_train.checkpoint import (
+    AVERAGED_GENERATOR,
+    CONFIG,
+    STATE,
+    WEIGHTS,
+    Trained,
+    load_trained,
+    read_weights,
+    write_weights,
+)
 from cxredge_train.networks import Generator, SwitchedNorm
-
-PREFIX = "average.generator."
 
 
 def average_checkpoints(start: Path, tuned: Path, output: Path, share: float = 0.5) -> None:
@@ -36,35 +41,45 @@ def average_checkpoints(start: Path, tuned: Path, output: Path, share: float = 0
         share: of ``tuned``, within 0 and 1.
 
     Raises:
-        CheckpointError: one is missing, damaged, of another network, or without stage 2, or ``output`` holds a
-            checkpoint already.
+        CheckpointError: one is missing, damaged, of another network, or without stage 2, both are the same, ``output``
+            holds a checkpoint already, or ``share`` is beyond its limits.
+        OutputError: ``output`` cannot be written.
     """
+    if not 0 <= share <= 1:
+        raise CheckpointError(f"the share must be within 0 and 1, not {share}")
+    if any(os.path.lexists(output / name) for name in (CONFIG, WEIGHTS, STATE)):
+        raise CheckpointError(f"{output}: holds a checkpoint already; choose another folder")
     first, second = load_trained(start), load_trained(tuned)
-    if not second.distilled:
-        raise CheckpointError(f"{tuned}: has no a_self, its training has not reached stage 2")
+    parents = {"start": file_sha256(start / WEIGHTS), "tuned": file_sha256(tuned / WEIGHTS)}
+    if parents["start"] == parents["tuned"]:
+        raise CheckpointError(f"{tuned}: has the same weights as {start}; the mean would be no other")
+    first_generator, second_generator = coded_generator(start, first), coded_generator(tuned, second)
     if first.config.network != second.config.network:
         raise CheckpointError(f"{tuned}: has another network than {start}; only weights of one network have a mean")
-    if (output / WEIGHTS).exists() or (output / STATE).exists():
-        raise CheckpointError(f"{output}: holds a checkpoint already; choose another folder")
-    generator = first.folding_generator
-    hold_self(generator, first)
-    try:
-        with safe_open(tuned / WEIGHTS, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{tuned / WEIGHTS}: cannot be read: {error}") from error
-    for name, tensor in generator.state_dict().items():
-        tensors[PREFIX + name] = mean(tensor, tensors[PREFIX + name], share)
-    of = {"share": share, **{role: sha256(folder / WEIGHTS) for role, folder in (("start", start), ("tuned", tuned))}}
-    metadata["facts"] = json.dumps(json.loads(metadata["facts"]) | {"mean_of": of})
-    output.mkdir(parents=True, exist_ok=True)
-    replace_file(output / CONFIG, lambda path: path.write_text(second.config.to_toml(), encoding="utf-8"))
-    replace_file(output / WEIGHTS, lambda path: path.write_bytes(safetensors_bytes(tensors, metadata)))
+    if not second.distilled:
+        raise CheckpointError(f"{tuned}: has no a_self, its training has not reached stage 2")
+    fix_self(first_generator, first)
+    tuned_weights = second_generator.state_dict()
+    tensors = read_weights(tuned)
+    for name, tensor in first_generator.state_dict().items():
+        tensors[AVERAGED_GENERATOR + name] = mean(tensor, tuned_weights[name], share)
+    facts = {name: value for name, value in second.facts.items() if name != "validation"}  # that was TUNED's own
+    write_weights(output, second.config, tensors, {**facts, "mean_of": {"share": share, **parents}})
+
+
+def coded_generator(folder: Path, trained: Trained) -> Generator:
+    """The averaged generator of a checkpoint.
+
+    Raises:
+        CheckpointError: it is the comparison's U-Net.
+    """
+    if not isinstance(trained.generator, Generator):
+        raise CheckpointError(f"{folder}: is a U-Net, which has no codes; only checkpoints of G have a mean here")
+    return trained.generator
 
 
 @torch.no_grad()
-def hold_self(generator: Generator, trained: Trained) -> None:
+def fix_self(generator: Generator, trained: Trained) -> None:
     """Make every encoder AdaIN layer give what a_self gives in it, whatever the code; a_seg's without stage 2."""
     for module in generator.encoder.modules():
         if isinstance(module, SwitchedNorm):
@@ -77,11 +92,5 @@ def hold_self(generator: Generator, trained: Trained) -> None:
 
 
 def mean(start: Tensor, tuned: Tensor, share: float) -> Tensor:
-    """``(1 - share) · start + share · tuned``, in float64 and back."""
+    """``(1 - share) · start + share · tuned``, rounded once."""
     return torch.lerp(start.double(), tuned.double(), share).to(tuned.dtype)
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from cxredge.errors import CheckpointError
+from cxredge.errors import CheckpointError, OutputError
 from cxredge.limits import LARGEST_WEIGHTS, LARGEST_WEIGHTS_HEADER, LimitError, parse_json, require_file_size
 from cxredge_train.config import TrainingConfig
 from cxredge_train.config_file import read_config
 from cxredge_train.framework import AVERAGED, TrainingState, build_generator
-from cxredge_train.networks import Generator
+from cxredge_train.networks import CODE_SIZE, Generator
 from cxredge_train.unet import UNet
 
 CONFIG = "config.toml"
@@ -32,6 +33,8 @@ WEIGHTS = "weights.safetensors"
 STATE = "state.pt"
 SELF_CODE = "a_self"
 ADAPTATION_CODE = "a_da_intra"
+AVERAGED_GENERATOR = "average.generator."
+"""What the names of the tensors begin with that inference uses."""
 STAGES = "stages"
 """Folder below a checkpoint that keeps the weights of each finished stage, as checkpoints of inference."""
 FORMAT = 1
@@ -47,32 +50,59 @@ def save_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState, 
         config: the run's configuration.
         state: what to save.
         facts: JSON values for the weights' metadata: data hash, validation Dice, time spent.
+
+    Raises:
+        OutputError: it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / STATE, lambda path: torch.save({"facts": facts, **state.state_dict()}, path))
     save_weights(folder, config, state, facts)
 
 
 def save_weights(folder: Path, config: TrainingConfig, state: TrainingState, facts: dict[str, Any]) -> None:
     """Write what inference, export and ``--init`` read of a checkpoint; arguments as of :func:`save_checkpoint`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / CONFIG, lambda path: path.write_text(config.to_toml(), encoding="utf-8"))
+    write_weights(folder, config, weights(state), {**facts, "iteration": state.iteration})
+
+
+def write_weights(folder: Path, config: TrainingConfig, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write a checkpoint for inference, export and ``--init``.
+
+    Args:
+        folder: created if missing.
+        config: of the run that ``tensors`` come from.
+        tensors: as :func:`weights` gives them.
+        facts: of the run, with its ``iteration``.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     metadata = {
         "format": str(FORMAT),
-        "iteration": str(state.iteration),
+        "iteration": str(facts["iteration"]),
         "config_sha256": config.content_hash(),
-        "facts": json.dumps(facts),
+        "facts": json.dumps({name: value for name, value in facts.items() if name != "iteration"}),
     }
-    replace_file(folder / WEIGHTS, lambda path: path.write_bytes(safetensors_bytes(weights(state), metadata)))
+    replace_file(folder / CONFIG, lambda path: path.write_text(config.to_toml(), encoding="utf-8"))
+    replace_file(folder / WEIGHTS, lambda path: path.write_bytes(safetensors_bytes(tensors, metadata)))
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace a file by what ``write`` writes, on the disk and at once."""
+    """Replace a file by what ``write`` writes, at once, when that is on the disk; makes its folder.
+
+    Raises:
+        OutputError: it cannot be written; nothing is left behind.
+    """
     part = path.with_name(path.name + ".part")
-    write(part)
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch's, of a disk that is full
+        with suppress(OSError):
+            part.unlink()
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise OutputError(f"{path}: cannot be written: {reason or error}") from error
 
 
 def weights(state: TrainingState) -> dict[str, Tensor]:
@@ -179,25 +209,46 @@ def load_trained(folder: Path) -> Trained:
     Raises:
         CheckpointError: missing or damaged.
     """
-    if not (folder / CONFIG).is_file():
+    if not os.path.isfile(folder / CONFIG):  # noqa: PTH113 (never raises)
         raise CheckpointError(f"{folder}: is not a checkpoint (no {CONFIG})")
     config = read_config(folder / CONFIG)
     path = folder / WEIGHTS
-    prefix = "average.generator."
     try:
         require_weights(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if int(metadata["format"]) != FORMAT:
                 raise CheckpointError(f"{path}: has format {metadata['format']}, this cxredge reads {FORMAT}")
-            tensors = {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
-            self_code, adaptation_code = file.get_tensor(SELF_CODE), file.get_tensor(ADAPTATION_CODE)
+            tensors = {
+                key.removeprefix(AVERAGED_GENERATOR): file.get_tensor(key)
+                for key in file.keys()  # noqa: SIM118
+                if key.startswith(AVERAGED_GENERATOR)
+            }
+            self_code, adaptation_code = (file.get_tensor(name) for name in (SELF_CODE, ADAPTATION_CODE))
+        for code in (self_code, adaptation_code):
+            if code.shape != (CODE_SIZE,) or code.dtype != torch.float32:
+                raise CheckpointError(f"{path}: a code has not {CODE_SIZE} values of single precision")
         generator = build_generator(config.network)
         generator.load_state_dict(tensors)
         facts = {**parse_json(metadata["facts"]), "iteration": int(metadata["iteration"])}
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     return Trained(generator.eval(), config, facts, self_code, adaptation_code)
+
+
+def read_weights(folder: Path, complaint: str = "cannot be read") -> dict[str, Tensor]:
+    """Every tensor of a checkpoint, as :func:`weights` gave them; ``complaint`` is what the error says of the file.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    path = folder / WEIGHTS
+    try:
+        require_weights(path)
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {complaint}: {error}") from error
 
 
 def start_from(folder: Path, state: TrainingState) -> None:
@@ -208,11 +259,8 @@ def start_from(folder: Path, state: TrainingState) -> None:
     Raises:
         CheckpointError: missing, damaged, or of other sizes.
     """
-    path = folder / WEIGHTS
+    tensors = read_weights(folder, complaint := "cannot start from it")
     try:
-        require_weights(path)
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for name in (*AVERAGED, "discriminator"):
             prefix = f"average.{name}." if name in AVERAGED else f"{name}."
             own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -221,5 +269,5 @@ def start_from(folder: Path, state: TrainingState) -> None:
                 averaged = state.averages[name].module
                 assert isinstance(averaged, torch.nn.Module)
                 averaged.load_state_dict(own)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot start from it: {error}") from error
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: {complaint}: {error}") from error

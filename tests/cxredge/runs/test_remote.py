@@ -132,11 +132,32 @@ def test_other_file_systems_are_reached_through_fsspec(memory: Any, tmp_path: Pa
     assert remote_signature(url) != signature
 
 
-@pytest.mark.parametrize("folder", ["memory:///scans", "memory:///scans/", "memory://scans?x=1"])
-def test_files_below_a_url_are_at_urls_of_its_form(memory: Any, folder: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "url"),
+    [
+        ("memory:///scans", "memory:///scans/a.png"),
+        ("memory:///scans/", "memory:///scans/a.png"),
+        ("memory://scans?x=1", "memory://scans/a.png?x=1"),
+        ("memory://", "memory://a.png"),
+        ("memory:///", "memory:///a.png"),
+        ("file:///", "file:///a.png"),
+        ("file:///scans/", "file:///scans/a.png"),
+    ],
+)
+def test_files_below_a_url_are_at_urls_of_its_form(memory: Any, folder: str, url: str) -> None:
     memory.pipe("/scans/a.png", b"content")
-    url = folder.replace("scans/", "scans").replace("scans", "scans/a.png")
     assert open_place(folder).below(PurePosixPath("a.png")) == url
+
+
+@pytest.mark.parametrize("root", ["memory://", "memory:///"])
+def test_the_root_of_a_store_can_be_searched(memory: Any, root: str, tmp_path: Path) -> None:
+    memory.pipe("/a.png", b"content")
+    memory.pipe("/scans/b.png", b"other")
+    found = sorted(find_remote(root))
+    assert [name.as_posix() for _, name in found] == ["a.png", "scans/b.png"]
+    for url, name in found:
+        fetch(url, tmp_path / name.name)
+    assert [(tmp_path / name).read_bytes() for name in ("a.png", "b.png")] == [b"content", b"other"]
 
 
 def test_what_is_too_large_is_not_fetched(memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from cxredge.cli import main
 from cxredge.runs import reader_process
 
-DELAY, COUNT, READERS = 0.2, 12, 6
+DELAY, COUNT, READERS = 0.1, 12, 6
 """Seconds that the folder takes to answer, radiographs in it, threads that read them."""
 
 
@@ -27,32 +28,40 @@ def folder(tmp_path: Path, chest: np.ndarray) -> Path:
     return tmp_path / "archive"
 
 
-def late(function: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    def answer(path: Path) -> Any:
-        time.sleep(DELAY)
-        return function(path)
+class SlowFolder:
+    """Makes functions that ask a file system slow, and counts how many are asked at once."""
 
-    return answer
+    def __init__(self) -> None:
+        self.waiting, self.most, self.lock = 0, 0, threading.Lock()
+
+    def slow(self, function: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def answer(path: Path) -> Any:
+            with self.lock:
+                self.waiting += 1
+                self.most = max(self.most, self.waiting)
+            time.sleep(DELAY)
+            with self.lock:
+                self.waiting -= 1
+            return function(path)
+
+        return answer
 
 
 def test_readers_wait_side_by_side_and_nothing_is_lost(
     folder: Path, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(name: str, *options: str) -> float:
-        started = time.monotonic()
-        result = CliRunner().invoke(
-            main, ["segment", str(folder), "-o", str(tmp_path / name), "--model", str(model_file), *options]
-        )
+    def masks(name: str, workers: int) -> dict[str, bytes]:
+        arguments = ["segment", folder, "-o", tmp_path / name, "--model", model_file, "--workers", workers]
+        result = CliRunner().invoke(main, list(map(str, arguments)))
         assert result.exit_code == 0, result.output
-        return time.monotonic() - started
+        return {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.mask.png")}
 
-    local = run("local")
-    for name in ("source_signature", "decoded_pixels", "read_radiograph"):
-        monkeypatch.setattr(reader_process, name, late(getattr(reader_process, name)))
-    answers = 3 * COUNT * DELAY
-    assert run("slow", "--workers", "1") > answers * 0.6, "weighing and reading overlap at most"
-    assert run("side by side", "--workers", str(READERS)) < local + answers / 2
-    masks = {path.name: path.read_bytes() for path in (tmp_path / "local").glob("*.mask.png")}
-    assert len(masks) == COUNT
-    for name in ("slow", "side by side"):
-        assert {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.mask.png")} == masks
+    fast = masks("fast", 1)
+    assert len(fast) == COUNT
+    for workers, alone in ((1, True), (READERS, False)):
+        slow = SlowFolder()
+        with monkeypatch.context() as patch:
+            for name in ("source_signature", "decoded_pixels", "read_radiograph"):
+                patch.setattr(reader_process, name, slow.slow(getattr(reader_process, name)))
+            assert masks(f"{workers} workers", workers) == fast
+        assert (slow.most == 1) == alone
