@@ -206,8 +206,8 @@ def open_session(
         identity = identity_of(command, inputs, options, digest, segmenter.backend)
         with (
             Journal(output, identity, resume=resume) as journal,
+            Interruption(STOPPED) as interruption,  # before processes that read: what ends them comes first at the end
             open_reader(options) as reader,
-            Interruption(STOPPED) as interruption,
         ):
             yield Session(
                 segmenter, journal, reader, writer_for(options, segmenter.contract, digest), options, interruption

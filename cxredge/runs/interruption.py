@@ -6,6 +6,7 @@ ends the process at once, as ``kill -9`` would; the journal is made for that too
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -26,6 +27,9 @@ class Interrupted(BaseException):
 
 class Interruption:
     """Takes over the two signals within a ``with`` block; in threads other than the main one it does nothing.
+
+    Once a signal has come they stay taken over to the end of the process, and are ignored in its last moments, after
+    what :mod:`atexit` was told of later than this.
 
     Args:
         exit_code: of the process when a second signal ends it.
@@ -89,10 +93,19 @@ class Interruption:
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            atexit.register(self._ignore)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.requested:  # the process is ending: a second signal may come while the rest is being closed
+            return
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        atexit.unregister(self._ignore)
+
+    def _ignore(self) -> None:
+        """Python gives up its handlers before the process has ended; a signal would still change the exit code then."""
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cxredge.runs.interruption import SIGNALS, Interruption
+
 STOPS_FOR_A_MINUTE = """
 import time
 from cxredge.runs.interruption import Interruption
@@ -51,12 +53,49 @@ with Interruption(4) as interruption:
         print("stopped", lock.locked(), flush=True)
 """
 
+CLOSES_FOR_A_MINUTE = """
+import time
+from cxredge.runs.interruption import Interrupted, Interruption
 
+with Interruption(4) as interruption:
+    try:
+        print("begun", flush=True)
+        interruption.sleep(60)
+    except Interrupted:
+        pass
+print("stopping", flush=True)
+time.sleep(60)
+"""
+
+ENDS_FOR_A_SECOND = """
+import ctypes
+import signal
+from cxredge.runs.interruption import Interrupted, Interruption
+
+class Last:
+    def __del__(self, printf=ctypes.CDLL(None).dprintf, sleep=ctypes.CDLL(None).sleep):
+        printf(1, b"ending\\n")
+        sleep(1)
+
+with Interruption(4) as interruption:
+    try:
+        print("begun", flush=True)
+        interruption.sleep(60)
+    except Interrupted:
+        pass
+signal.last = Last()  # given up after Python's handlers are
+raise SystemExit(4)
+"""
+
+
+@pytest.mark.parametrize("script", [STOPS_FOR_A_MINUTE, CLOSES_FOR_A_MINUTE], ids=["stops", "closes"])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_a_stop_that_takes_long(second: int, tmp_path: Path) -> None:
-    script = tmp_path / "stops.py"
-    script.write_text(STOPS_FOR_A_MINUTE)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+def test_a_second_signal_ends_a_stop_that_takes_long(second: int, script: str, tmp_path: Path) -> None:
+    program = tmp_path / "stops.py"
+    program.write_text(script)
+    with subprocess.Popen(
+        [sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "begun\n"
         child.send_signal(signal.SIGINT)
@@ -79,3 +118,22 @@ def test_a_signal_is_taken_between_two_items_so_that_no_lock_stays_taken(tmp_pat
         told, _ = child.communicate(timeout=30)
     assert told == "done 0\nstopped False\n"
     assert child.returncode == 0
+
+
+def test_a_second_signal_does_not_change_the_code_of_a_process_that_is_ending(tmp_path: Path) -> None:
+    program = tmp_path / "ends.py"
+    program.write_text(ENDS_FOR_A_SECOND)
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begun\n"
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "ending\n"
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 4
+
+
+def test_without_a_signal_the_handlers_are_what_they_were() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with Interruption(4):
+        assert all(signal.getsignal(number) not in before for number in SIGNALS)
+    assert [signal.getsignal(number) for number in SIGNALS] == before

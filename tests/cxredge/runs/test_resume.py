@@ -380,7 +380,7 @@ def test_two_ctrl_cs_leave_nothing_half_written_and_resume_does_the_rest(
         time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=60)
-    assert process.returncode == 4
+    assert process.returncode == 4, rest
     assert "Traceback" not in rest
     assert_nothing_half_written(tmp_path / "out")
     assert subprocess.run([*command, "--resume"], capture_output=True).returncode == 3
