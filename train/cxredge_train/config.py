@@ -61,7 +61,8 @@ class LossConfig:
         lambda_inter: inter-domain self-consistency (eq. 7).
         lambda_intra: intra-domain self-consistency (eq. 8).
         inter_teacher: ``indirect`` is the method's, ``G(G(y, a_da^X), a_seg)``; ``average`` needs no adaptation:
-            the averaged generator's ``G(y, a_seg)``, a mean teacher (Tarvainen & Valpola 2017).
+            the averaged generator's ``G(y, a_seg)``, a mean teacher (Tarvainen & Valpola 2017); ``start`` is that as
+            it was when stage 2 began, which cannot drift with its pupil.
     """
 
     lambda_seg: float = 5.0
@@ -76,7 +77,7 @@ class LossConfig:
     ds_iterations: int = 40_000
     lambda_inter: float = 10.0
     lambda_intra: float = 1.0
-    inter_teacher: Literal["indirect", "average"] = "indirect"
+    inter_teacher: Literal["indirect", "average", "start"] = "indirect"
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self) if f.name.startswith("lambda_")):

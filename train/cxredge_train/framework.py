@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -75,6 +76,7 @@ class TrainingState:
         self.averages.eval()
         self.optimisers = build_optimisers(self.framework, config.optimiser)
         self.adaptation_code = torch.zeros(CODE_SIZE)
+        self.kept_teacher: Generator | None = None
         self.discriminator_loss = 1.0
         self.iteration = 0
         self.average_over_devices: Callable[[Tensor], Tensor] = lambda gradient: gradient
@@ -120,6 +122,11 @@ class TrainingState:
                 if isinstance(module, SwitchedNorm):
                     module.start_from_plain()
 
+    def keep_teacher(self) -> None:
+        """Keep the averaged generator as it is now, to teach ℓ_inter; see ``LossConfig.inter_teacher``."""
+        assert isinstance(self.generator_average, Generator)
+        self.kept_teacher = copy.deepcopy(self.generator_average)
+
     def update_averages(self) -> None:
         """Move every average one step towards its network."""
         for name, average in self.averages.items():
@@ -128,7 +135,9 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers that a resumed run needs."""
+        kept = {} if self.kept_teacher is None else {"kept_teacher": self.kept_teacher.state_dict()}
         return {
+            **kept,
             "framework": self.framework.state_dict(),
             "averages": self.averages.state_dict(),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
@@ -141,6 +150,10 @@ class TrainingState:
         """Restore what :meth:`state_dict` gave."""
         self.framework.load_state_dict(state["framework"])
         self.averages.load_state_dict(state["averages"])
+        if "kept_teacher" in state:
+            self.keep_teacher()
+            assert self.kept_teacher is not None
+            self.kept_teacher.load_state_dict(state["kept_teacher"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
         self.adaptation_code = state["adaptation_code"]

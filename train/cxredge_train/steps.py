@@ -109,15 +109,18 @@ def distillation_terms(state: TrainingState, batch: Batch, config: TrainingConfi
 def inter_teacher(state: TrainingState, batch: Batch, config: TrainingConfig) -> Tensor:
     """Logits ``(N, 2, H, W)`` of ℓ_inter's teacher: the indirect path through a reference's INTRA style (eq. 7).
 
-    Where the configuration says ``average``, of the averaged generator on the a_seg path instead.
+    Where the configuration says ``average``, of the averaged generator on the a_seg path instead; with ``start``, of
+    that as it was when stage 2 began.
     """
     framework, images = state.framework, batch.teacher_images
-    teacher = framework.generator
-    if config.losses.inter_teacher == "average":
-        teacher = state.generator_average
-    else:
+    if config.losses.inter_teacher == "indirect":
         style = framework.style_encoder(batch.references[0], Domain.INTRA)
         images = framework.generator(images, a_da(style, Domain.INTRA))
+        teacher = framework.generator
+    else:
+        kept = state.kept_teacher if config.losses.inter_teacher == "start" else state.generator_average
+        assert kept is not None, "the training loop keeps it when stage 2 begins"
+        teacher = kept
     logits: Tensor = teacher(images, a_seg())
     return logits
 

@@ -94,8 +94,8 @@ def train(
         while state.iteration < config.schedule.iterations:
             tick = time.monotonic()
             stage, share = config.schedule.stage(state.iteration)
-            if stage is Stage.DISTILLATION and share == 0 and config.schedule.warm_start_self:
-                state.start_self_from_seg()
+            if stage is Stage.DISTILLATION and share == 0:
+                begin_distillation(state, config)
             seed_iteration(config.run.seed, state.iteration, stream=0)
             task = draw_task(stage, config.tasks)
             size = input_size(config, state.iteration)
@@ -132,6 +132,14 @@ def train(
                 break
     finished = state.iteration >= config.schedule.iterations
     return Outcome(state.iteration, finished, facts.get("validation", {}))
+
+
+def begin_distillation(state: TrainingState, config: TrainingConfig) -> None:
+    """What the configuration wants before the first iteration of stage 2."""
+    if config.schedule.warm_start_self:
+        state.start_self_from_seg()
+    if config.losses.inter_teacher == "start":
+        state.keep_teacher()
 
 
 def launch_fabric() -> Fabric:
