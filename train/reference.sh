@@ -14,25 +14,11 @@ limit=${3:+--max-minutes $3}
 case $size in edge) width=16 ;; standard) width=32 ;; *) echo "$usage" >&2; exit 2 ;; esac
 
 before=""
-train() { # CONFIGURATION: goes on with its run, from the run before; stops the script where the time is up
-  local run=$size-$1 line
+for step in augmented finish robust; do
+  run=$size-$step
   # shellcheck disable=SC2086
-  line=$(cxredge train "edge-$1" --set network.width=$width --set "name=\"$run\"" \
+  line=$(cxredge train "edge-$step" --set network.width=$width --set "name=\"$run\"" \
     -o "$runs/$run" --resume ${before:+--init "$runs/$before"} $limit | tee /dev/stderr)
-  case $line in *finished) ;; *) exit 0 ;; esac
-  start=$before before=$run
-}
-average() { # the run before, with the one that it started from
-  [ -e "$runs/$before-mean/weights.safetensors" ] ||
-    cxredge average "$runs/$start" "$runs/$before" -o "$runs/$before-mean" >&2
-  before=$before-mean
-}
-
-train augmented
-train finish
-train robust
-train self
-average
-train self-again
-average
-cxredge export "$runs/$before" -o "$runs/$size.onnx" --parity-images "$CXREDGE_DATA/jsrt"
+  case $line in *finished) before=$run ;; *) exit 0 ;; esac
+done
+cxredge export "$runs/$before" -o "$runs/$before.onnx" --parity-images "$CXREDGE_DATA/jsrt"

@@ -35,31 +35,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", SCRIPT, *arguments], capture_output=True, text=True)
 
 
-def test_each_run_starts_from_the_one_before_and_the_last_mean_is_exported(record: Path) -> None:
+def test_each_run_starts_from_the_one_before_and_the_last_is_exported(record: Path) -> None:
     assert run("runs").returncode == 0
     assert record.read_text().splitlines() == [
-        training("augmented"),
-        training("finish", "augmented"),
-        training("robust", "finish"),
-        training("self", "robust"),
-        "average runs/edge-robust runs/edge-self -o runs/edge-self-mean",
-        training("self-again", "self-mean"),
-        "average runs/edge-self-mean runs/edge-self-again -o runs/edge-self-again-mean",
-        "export runs/edge-self-again-mean -o runs/edge.onnx --parity-images data/jsrt",
+        'train edge-augmented --set network.width=16 --set name="edge-augmented" -o runs/edge-augmented --resume',
+        'train edge-finish --set network.width=16 --set name="edge-finish" -o runs/edge-finish --resume '
+        "--init runs/edge-augmented",
+        'train edge-robust --set network.width=16 --set name="edge-robust" -o runs/edge-robust --resume '
+        "--init runs/edge-finish",
+        "export runs/edge-robust -o runs/edge-robust.onnx --parity-images data/jsrt",
     ]
-
-
-def training(step: str, before: str | None = None) -> str:
-    line = f'train edge-{step} --set network.width=16 --set name="edge-{step}" -o runs/edge-{step} --resume'
-    return line if before is None else f"{line} --init runs/edge-{before}"
-
-
-def test_a_mean_that_is_there_is_kept(record: Path, tmp_path: Path) -> None:
-    (tmp_path / "runs" / "edge-self-mean").mkdir(parents=True)
-    (tmp_path / "runs" / "edge-self-mean" / "weights.safetensors").touch()
-    assert run(str(tmp_path / "runs")).returncode == 0
-    averages = [line.split()[1:3] for line in record.read_text().splitlines() if line.startswith("average")]
-    assert averages == [[str(tmp_path / "runs" / name) for name in ("edge-self-mean", "edge-self-again")]]
 
 
 def test_a_run_that_reached_its_time_is_the_last_of_this_call(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +65,7 @@ def test_wrong_usage_starts_nothing(record: Path, arguments: tuple[str, ...]) ->
     assert not record.exists()
 
 
-@pytest.mark.parametrize("step", ["augmented", "finish", "robust", "self", "self-again"])
+@pytest.mark.parametrize("step", ["augmented", "finish", "robust"])
 def test_the_configurations_take_what_the_script_sets(step: str) -> None:
     changes = ("network.width=32", f'name="standard-{step}"')
     config = read_config(config_path(f"edge-{step}"), changes)

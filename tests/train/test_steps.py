@@ -35,6 +35,7 @@ from cxredge_train.steps import (
     train_task,
 )
 from cxredge_train.tasks import Task, valid_tasks
+from cxredge_train.training import begin_distillation
 
 pytestmark = pytest.mark.usefixtures("small_code_generators")
 
@@ -233,6 +234,28 @@ def test_the_inter_teacher_can_be_the_averaged_a_seg_path(state: TrainingState, 
     assert term.item() == pytest.approx((teacher - student).abs().mean().item(), rel=1e-5)
     assert term.item() != pytest.approx(distillation_terms(state, one, config)["inter"].item(), rel=1e-3)
     assert networks_of(reached(state, term)) == {G, F_CODES}
+
+
+def test_the_inter_teacher_can_be_what_stage_2_began_with(state: TrainingState, config: TrainingConfig) -> None:
+    changed = replace(config, losses=replace(config.losses, inter_teacher="start"))
+    begin_distillation(state, changed)
+    one = batch()
+    teacher = state.generator_average(one.teacher_images, a_seg())
+    with torch.no_grad():
+        for parameter in [*state.framework.generator.parameters(), *state.generator_average.parameters()]:
+            parameter.mul_(1.1)  # training goes on
+    restored = TrainingState(changed, CPU)
+    restored.load_state_dict(state.state_dict())
+    for each in (state, restored):
+        term = distillation_terms(each, one, changed)["inter"]
+        student = each.framework.generator(one.images, a_self(each.framework.code_generators.f_e(torch.ones(2, 4))))
+        assert term.item() == pytest.approx((teacher - student).abs().mean().item(), rel=1e-5)
+        assert networks_of(reached(each, term)) == {G, F_CODES}
+
+
+def test_only_a_teacher_that_is_wanted_is_kept(state: TrainingState, config: TrainingConfig) -> None:
+    begin_distillation(state, config)
+    assert "kept_teacher" not in state.state_dict()
 
 
 def test_the_intra_teacher_is_a_seg_without_gradient(state: TrainingState, config: TrainingConfig) -> None:
