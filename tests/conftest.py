@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ def data_root() -> Path:
     if not (folder / "jsrt" / "manifest.csv").is_file():
         pytest.skip(f"no real radiographs in {folder} (set CXREDGE_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def polygraphy() -> None:
+    """Polygraphy, which decides for a flavour of TensorRT once in a process: for the one that the tests build with."""
+    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if find_spec("tensorrt_rtx") else "0"
+    pytest.importorskip("polygraphy.logger", reason="Polygraphy is not installed: pip install 'cxredge[tensorrt]'")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

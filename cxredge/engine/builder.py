@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -201,19 +202,25 @@ class Messages(logging.Handler):
 
 
 @contextmanager
-def polygraphy_messages(flavour: Flavour) -> Iterator[Messages]:
+def polygraphy_messages(flavour: Flavour, *, builds: bool = True) -> Iterator[Messages]:
     """Let Polygraphy use ``flavour``, and collect its messages instead of printing them.
+
+    Args:
+        flavour: that Polygraphy is imported for, where it has not been.
+        builds: whether TensorRT is used through it; where it is not, one imported for the other flavour serves too.
 
     Raises:
         MissingExtraError: it is not installed.
         EngineError: it was imported for the other flavour.
     """
-    choose_for_polygraphy(flavour)
+    if builds or "polygraphy" not in sys.modules:
+        choose_for_polygraphy(flavour)
     try:
         from polygraphy.logger import G_LOGGER, logger
     except ModuleNotFoundError as error:
         raise MissingExtraError("building engines", "tensorrt" if flavour.name == "tensorrt" else "rtx") from error
-    choose_for_polygraphy(flavour)
+    if builds:
+        choose_for_polygraphy(flavour)
     logger.COLORED_MODULE_PRESENT = False  # or it prints, once, that it misses a package
     messages, python_logger = Messages(), logging.getLogger(POLYGRAPHY_LOGGER)
     before, propagating = G_LOGGER.use_python_logging_system, python_logger.propagate

@@ -96,7 +96,7 @@ def measure_parity(
         inputs: ``(N, 1, S, S)`` network inputs; a batch that is larger repeats them.
         batches: of the engine's profile.
         precision: of the engine; sets what is tolerated.
-        flavour: that the engine was built with, which Polygraphy is told.
+        flavour: that the engine was built with.
 
     Raises:
         EngineError: no inputs, or what the engine gives cannot be compared.
@@ -108,7 +108,7 @@ def measure_parity(
     sizes = tuple(sorted(set(batches)))
     orders = runs(len(inputs), sizes)
     differences = Differences()
-    with polygraphy_messages(flavour):
+    with polygraphy_messages(flavour, builds=False):
         from polygraphy.exception import PolygraphyException
 
         from cxredge.engine.comparison import compare_runs

@@ -78,7 +78,7 @@ def test_without_a_gpu_the_script_says_so(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+def script(polygraphy: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script as a module, on a made GPU."""
     pytest.importorskip("onnx", reason="the script reads models")
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeGpu]:
+def gpu(polygraphy: None, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeGpu]:
     """This machine has a GPU and TensorRT 10.16."""
     made = FakeGpu()
     install(monkeypatch, made, "bindings")
