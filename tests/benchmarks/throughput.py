@@ -1,12 +1,14 @@
 """Throughput of ``cxredge segment`` against the limits of its stages, in one run.
 
     python tests/benchmarks/throughput.py FOLDER [--model FILE] [--repeats 5]
+    python tests/benchmarks/throughput.py --made 320
 
 Three stages are measured alone: reading with preprocessing, inference, and finishing with writing. *half each*:
 inference has half of the cores, reading and writing the other half, each stage alone has as many. *default*: as
 ``segment`` runs, every stage on every core. ``of the slower stage`` is the run's rate by that of the slowest
 stage alone. In the default setting the stages share the cores, so no run can be faster than all work one after the
-other: ``of all work`` is the run's rate by that. Stages and runs are interleaved, medians are printed.
+other: ``of all work`` is the run's rate by that. Stages and runs are interleaved, medians are printed. ``--made SIDE``
+takes the made radiographs of ``long_run.py`` in place of a folder.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from long_run import make_originals
 
 from cxredge import Segmenter
 from cxredge.algorithm import Algorithm
@@ -93,13 +97,17 @@ def with_shares(rates: dict[str, float]) -> dict[str, float]:
 def main() -> None:
     """Measure both settings and print them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("folder", type=Path, nargs="?")
+    source.add_argument("--made", type=int, metavar="SIDE")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    found = find_radiographs([arguments.folder], Path("out")).targets
-    targets = tuple(Target(one.source, Path(str(turn)) / one.stem) for turn in range(PASSES) for one in found)
-    with Segmenter.load(arguments.model, threads=1) as segmenter:
+    with tempfile.TemporaryDirectory() as made, Segmenter.load(arguments.model, threads=1) as segmenter:
+        if arguments.made:
+            make_originals(Path(made), arguments.made, stub=False)
+        found = find_radiographs([arguments.folder or Path(made)], Path("out")).targets
+        targets = tuple(Target(one.source, Path(str(turn)) / one.stem) for turn in range(PASSES) for one in found)
         settings = {"half each": max(1, available_cores() // 2), "default": available_cores()}
         result = {name: measure(segmenter, targets, threads, arguments.repeats) for name, threads in settings.items()}
     rounded = {name: {key: round(value, 2) for key, value in rates.items()} for name, rates in result.items()}
