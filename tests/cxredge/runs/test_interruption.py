@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -88,17 +90,25 @@ raise SystemExit(4)
 """
 
 
-@pytest.mark.parametrize("script", [STOPS_FOR_A_MINUTE, CLOSES_FOR_A_MINUTE], ids=["stops", "closes"])
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_a_stop_that_takes_long(second: int, script: str, tmp_path: Path) -> None:
-    program = tmp_path / "stops.py"
+@contextmanager
+def begun(script: str, tmp_path: Path, first_line: str = "begun\n") -> Iterator[subprocess.Popen[str]]:
+    """A program that has been sent SIGINT once it had written its first line."""
+    program = tmp_path / "program.py"
     program.write_text(script)
     with subprocess.Popen(
         [sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "begun\n"
+        assert child.stdout.readline() == first_line
         child.send_signal(signal.SIGINT)
+        yield child
+
+
+@pytest.mark.parametrize("script", [STOPS_FOR_A_MINUTE, CLOSES_FOR_A_MINUTE], ids=["stops", "closes"])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_stop_that_takes_long(second: int, script: str, tmp_path: Path) -> None:
+    with begun(script, tmp_path) as child:
+        assert child.stdout is not None
         assert child.stdout.readline() == "stopping\n"
         sent = time.monotonic()
         child.send_signal(second)
@@ -109,24 +119,15 @@ def test_a_second_signal_ends_a_stop_that_takes_long(second: int, script: str, t
 
 
 def test_a_signal_is_taken_between_two_items_so_that_no_lock_stays_taken(tmp_path: Path) -> None:
-    script = tmp_path / "locks.py"
-    script.write_text(HAS_A_LOCK)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "begun 0\n"
-        child.send_signal(signal.SIGINT)
+    with begun(HAS_A_LOCK, tmp_path, "begun 0\n") as child:
         told, _ = child.communicate(timeout=30)
     assert told == "done 0\nstopped False\n"
     assert child.returncode == 0
 
 
 def test_a_second_signal_does_not_change_the_code_of_a_process_that_is_ending(tmp_path: Path) -> None:
-    program = tmp_path / "ends.py"
-    program.write_text(ENDS_FOR_A_SECOND)
-    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True) as child:
+    with begun(ENDS_FOR_A_SECOND, tmp_path) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "begun\n"
-        child.send_signal(signal.SIGINT)
         assert child.stdout.readline() == "ending\n"
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == 4
