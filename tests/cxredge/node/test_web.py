@@ -8,6 +8,7 @@ import io
 import json
 import socket
 import struct
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom import dcmread
 
+from cxredge.node import lingering
 from cxredge.node.service import Node
 from cxredge.node.worker import Engine
 from cxredge.phantom import make_radiograph
@@ -117,6 +119,25 @@ def test_two_gigabytes_are_refused_at_once(node: Node) -> None:
             b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 2147483648\r\n\r\n"
         )
         assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("kind", ["image/png", "text/plain"], ids=["too large", "another content"])
+def test_an_early_answer_reaches_a_client_that_sends_everything_first(node: Node, kind: str) -> None:
+    head = f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {8 << 20}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", node.http_port or 0), timeout=20) as client:
+        client.sendall(head.encode() + bytes(1 << 20))
+        time.sleep(0.5)  # until the node has answered
+        client.sendall(bytes(7 << 20))
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 413 " if kind == "image/png" else b"HTTP/1.1 415 ")
+
+
+def test_the_node_does_not_wait_for_a_body_for_ever(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "LINGER_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", node.http_port or 0), timeout=20) as client:
+        client.sendall(b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 415 ")
 
 
 def test_two_gigabytes_that_are_not_announced_are_refused_on_the_way(node: Node) -> None:
