@@ -15,8 +15,9 @@ from cxredge.pipeline import available_cores
 from cxredge_calibration.choice import Choice, choose_samples, with_shifted_copies
 from cxredge_calibration.gate import GateFigures, Reference, make_references, measure
 from cxredge_calibration.layers import Layer, find_layers, prepare_graph
-from cxredge_calibration.model_file import add_contract, read_model, write_model
+from cxredge_calibration.model_file import add_contract, read_contract, read_model, write_model
 from cxredge_calibration.options import Options, Progress, silent
+from cxredge_calibration.phases import merge_phases
 from cxredge_calibration.quantisation import quantise
 from cxredge_calibration.ranges import RangeTable, estimate_ranges, kept_or_estimated, table_key
 from cxredge_calibration.report import CalibrationReport, require_drawing, write_report
@@ -110,7 +111,8 @@ def read_subject(path: Path, options: Options, progress: Progress) -> Subject:
         ModelError: it cannot be read or converted.
         CalibrationError: it is not in FP32, or there is nothing to quantise.
     """
-    model, contract = read_model(path)
+    model = merge_phases(read_model(path)[0])
+    contract = read_contract(model)
     try:
         graph = prepare_graph(model, contract)
         layers = find_layers(graph)

@@ -2,7 +2,8 @@
 
 INT8 models with Q/DQ run in INT8. Everything else is computed in FP32, whatever the CPU could do:
 left to itself OpenVINO takes BF16 where there are instructions for it, which moves the logits of the
-bundled model by up to 0.15 and flips some 15 mask pixels a radiograph.
+bundled model by up to 0.15 and flips some 15 mask pixels a radiograph. Convolutions in phases, which suit
+ONNX Runtime, become transposed ones here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cxredge.backends import check_inputs
 from cxredge.backends.lane_pool import LanePool
+from cxredge.backends.openvino_phases import merge_phases
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge.errors import BackendError, ModelError
 from cxredge.libraries.open_vino import openvino
@@ -51,6 +53,7 @@ class OpenVinoBackend:
             raise ModelError(f"{model}: is not an ONNX model that can be loaded: {gist(error)}") from error
         self.contract = read_contract(graph, model)
         require_signature(graph, self.contract.input_size, model)
+        merge_phases(graph)
         try:
             compiled = core.compile_model(graph, DEVICE, settings(threads, self.lanes))
         except RuntimeError as error:

@@ -95,10 +95,11 @@ def command(
     """Write CHECKPOINT with its code folded in as one ONNX file; or MODEL, such a file, in FP16.
 
     Folds are exact, and any choice of them is valid: 'adain' makes the network plain; norm-bias,
-    shortcut, pool-conv, up-conv and head make it cheaper. A file is compared with what it was made from
-    first, a folded network with the unfolded one in PyTorch, an FP16 model with the FP32 or INT8 one; it
-    is not written if its masks differ. With --triton, MODEL ("bundled" for the bundled one) or the plan ENGINE
-    is put as it is where NVIDIA's Triton Inference Server finds it.
+    shortcut, pool-conv, up-conv, up-phases (goes further than up-conv, for ONNX Runtime) and head make it
+    cheaper. A file is compared with what it was made from first, a folded network with the unfolded one in
+    PyTorch, an FP16 model with the FP32 or INT8 one; it is not written if its masks differ. With --triton,
+    MODEL ("bundled" for the bundled one) or the plan ENGINE is put as it is where NVIDIA's Triton Inference Server
+    finds it.
 
     With --with-processing, normalisation, resizing and scaling back to the image's size are in the file too, of
     a CHECKPOINT or of MODEL ("bundled" for the bundled one) in its own precision: see docs/any-language.md.

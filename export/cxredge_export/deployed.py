@@ -32,6 +32,20 @@ class Difference(nn.Module):
         return logits[:, 1:] - logits[:, :1]
 
 
+class Interleave(nn.Module):
+    """Four phases become one picture of twice their size: ``(N, 4 C, H + 1, W + 1)`` to ``(N, C, 2 H, 2 W)``.
+
+    The same as ``pixel_shuffle(x, 2)[..., 1:-1, 1:-1]``, whose single step through memory (DepthToSpace)
+    takes ONNX Runtime three times as long as columns and rows after one another.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels, height, width = x.shape[1] // 4, x.shape[2], x.shape[3]
+        columns = x.reshape(-1, 2, height, width).permute(0, 2, 3, 1)
+        rows = columns.reshape(-1, 2, height, 2 * width).permute(0, 2, 1, 3)
+        return rows.reshape(-1, channels, 2 * height, 2 * width)[:, :, 1:-1, 1:-1]
+
+
 class DeployedNetwork(nn.Module):
     """The direct path as deployed: radiograph in, one lung logit a pixel out (method, section 5)."""
 

@@ -18,6 +18,7 @@ from cxredge.contract import CONTRACT_KEY, Contract
 from cxredge.errors import ModelError
 from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import add_contract, read_contract
+from cxredge_calibration.phases import merge_phases
 from cxredge_export.parity import HALF, in_onnxruntime, measure_parity, require_parity
 
 KEPT_IN_FP32 = ("InstanceNormalization",)
@@ -29,7 +30,8 @@ REMAINDER = "remainder"
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """``model`` with everything in FP16 but its input, its output and the instance norms.
 
-    An INT8 model keeps its quantised layers; their scales and what lies between become FP16.
+    Convolutions in phases become transposed ones, which suit a GPU. An INT8 model keeps its quantised layers;
+    their scales and what lies between become FP16.
 
     Args:
         model: FP32 or INT8 (Q/DQ, operator set 19 or later), left as it is.
@@ -42,6 +44,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ModelError: it is in FP16 already, or its operator set has no FP16 scales.
     """
+    model = merge_phases(model)
     contract = fp16_contract(read_contract(model)) if carries_contract(model) else None
     require_scales_in_fp16(model)
     typed = convert_float_to_float16(copy.deepcopy(model), keep_io_types=True, op_block_list=list(KEPT_IN_FP32))

@@ -1,6 +1,6 @@
 """Folding's gain on this machine's CPU, and ONNX Runtime's over PyTorch, in one run.
 
-    python tests/benchmarks/folding.py [--repeats 15] [--threads 2] [--json FILE]
+    python tests/benchmarks/folding.py [--repeats 15] [--threads 2] [--folds all] [--json FILE]
 
 For the widths of ``edge`` and ``standard``, with random weights, one 256x256 image at a time: the
 unfolded generator in PyTorch (eager), the network with the fold ``adain`` only in ONNX Runtime, and
@@ -29,7 +29,7 @@ import torch
 from cxredge.backends.onnxruntime import session_options
 from cxredge_export.conversion import to_onnx
 from cxredge_export.cost import macs
-from cxredge_export.folding import FOLDS, fold, fold_code
+from cxredge_export.folding import fold, fold_code, parse_folds
 from cxredge_train.networks import Generator, NetworkConfig, a_seg, initialise
 
 WIDTHS = {"edge": 16, "standard": 32}
@@ -88,10 +88,10 @@ def serve(asked: Connection, prepare: Callable[[], Work]) -> None:
         asked.send(1000 * (time.perf_counter() - started))
 
 
-def measure(width: int, threads: int, repeats: int) -> dict[str, float]:
+def measure(width: int, threads: int, repeats: int, folds: tuple[str, ...]) -> dict[str, float]:
     """Median milliseconds of the three, their ratios and the GMAC before and after."""
     network = fold_code(made_generator(width), None)
-    before, after = to_onnx(network, SIZE), to_onnx(fold(network, FOLDS), SIZE)
+    before, after = to_onnx(network, SIZE), to_onnx(fold(network, folds), SIZE)
     times = interleaved(
         {
             EAGER: partial(in_torch, width, threads),
@@ -136,10 +136,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folds", type=parse_folds, default="all", help="as cxredge export takes them")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = {name: measure(width, arguments.threads, arguments.repeats) for name, width in WIDTHS.items()}
-    text = json.dumps({"threads": arguments.threads, "repeats": arguments.repeats, **found}, indent=2)
+    settings = {name: getattr(arguments, name) for name in ("threads", "repeats", "folds")}
+    found = {name: measure(width, **settings) for name, width in WIDTHS.items()}
+    text = json.dumps({**settings, **found}, indent=2)
     print(text)
     if arguments.json is not None:
         arguments.json.write_text(text + "\n", encoding="utf-8")

@@ -46,11 +46,11 @@ def make_models(folder: Path, width: int) -> None:
     from cxredge_calibration.model_file import add_contract, write_model
     from cxredge_calibration.quantisation import quantise
     from cxredge_export.conversion import to_onnx
-    from cxredge_export.folding import FOLDS, fold, fold_code
+    from cxredge_export.folding import TRANSPOSED_FOLDS, fold, fold_code
     from cxredge_export.precision import to_fp16
 
     contract = Contract(name=f"w{width}", width=width, input_size=SIZE, code="a_seg", licence="none")
-    model = to_onnx(fold(fold_code(make_generator(width), None), tuple(FOLDS)), SIZE)
+    model = to_onnx(fold(fold_code(make_generator(width), None), TRANSPOSED_FOLDS), SIZE)
     add_contract(model, contract)
     graph = prepare_graph(model, contract)
     layers = find_layers(graph)

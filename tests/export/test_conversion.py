@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import getpass
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import torch
 
 from cxredge.contract import CONTRACT_KEY, Contract, parse_contract
 from cxredge_calibration.model_file import add_contract, write_model
-from cxredge_export.folding import FOLDS, fold, fold_code
+from cxredge_export.conversion import to_onnx
+from cxredge_export.folding import FOLDS, TRANSPOSED_FOLDS, fold, fold_code
 from cxredge_train.networks import Generator
 
 PLAIN = {"Add", "AveragePool", "Conv", "ConvTranspose", "Div", "InstanceNormalization", "LeakyRelu", "Mul", "Resize"}
@@ -55,12 +57,22 @@ def test_any_batch_gives_what_torch_gives(converted: onnx.ModelProto, generator:
     np.testing.assert_allclose(run(converted, images), expected, atol=1e-3)
 
 
-def test_only_plain_operators_are_left(converted: onnx.ModelProto) -> None:
+def test_only_plain_operators_are_left(generator: Generator) -> None:
+    converted = to_onnx(fold(fold_code(generator, None), TRANSPOSED_FOLDS), 32)
     used = [node.op_type for node in converted.graph.node]
     assert set(used) <= PLAIN
     assert used.count("InstanceNormalization") == 25  # two a block and the head's: none was taken apart
     assert used.count("Conv") == 28
     assert used.count("ConvTranspose") == 4
+    assert not converted.functions
+    assert {node.domain for node in converted.graph.node} == {""}
+
+
+def test_phases_are_convs_and_moves_through_memory(converted: onnx.ModelProto) -> None:
+    used = Counter(node.op_type for node in converted.graph.node)
+    assert set(used) <= PLAIN - {"ConvTranspose"} | {"Reshape", "Transpose", "Slice"}
+    assert (used["InstanceNormalization"], used["Conv"]) == (25, 32)
+    assert (used["Reshape"], used["Transpose"], used["Slice"]) == (4 * 3, 4 * 2, 4)
     assert not converted.functions
     assert {node.domain for node in converted.graph.node} == {""}
 

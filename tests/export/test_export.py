@@ -319,7 +319,10 @@ def test_a_model_file_is_typed_without_torch(exported: tuple[Path, Contract], tm
     assert "typed.onnx: tiny-model, width 2, code a_self, fp16; parity on 8 images" in run.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["typed.onnx"]
     contract = read_model(output)[1]
-    assert (contract.precision, contract.folds) == ("fp16", exported[1].folds)
+    assert (contract.precision, contract.folds) == (
+        "fp16",
+        tuple(name for name in exported[1].folds if name != "up-phases"),
+    )
     run = subprocess.run(
         [sys.executable, "-c", program, "export", str(tmp_path), "-o", str(output)], capture_output=True, text=True
     )

@@ -31,7 +31,7 @@ from cxredge_train.networks import (
     initialise,
 )
 
-SUBSETS = [subset for count in (0, 1, 2, 5) for subset in itertools.combinations(FOLDS, count)]
+SUBSETS = [subset for count in (0, 1, 2, 5, 6) for subset in itertools.combinations(FOLDS, count)]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cxredge.benchmark.roofline import GPUS, LayerCost, floor_of
 from cxredge_export.conversion import to_onnx
 from cxredge_export.cost import macs
-from cxredge_export.folding import FOLDS, fold, fold_code
+from cxredge_export.folding import TRANSPOSED_FOLDS, fold, fold_code
 from cxredge_export.roofline_cost import layer_costs
 from cxredge_train.networks import Generator, NetworkConfig
 
@@ -93,7 +93,7 @@ def test_the_model_is_left_as_it_is() -> None:
 def folded(width: int) -> onnx.ModelProto:
     torch.manual_seed(0)
     generator = Generator(NetworkConfig(width=width)).eval()
-    return to_onnx(fold(fold_code(generator, None), FOLDS), 256)
+    return to_onnx(fold(fold_code(generator, None), TRANSPOSED_FOLDS), 256)
 
 
 def as_fp16(costs: Iterable[LayerCost]) -> list[LayerCost]:
