@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cxredge.libraries.open_vino import openvino
-from cxredge.phases import COLUMNS, INTERLEAVING, ROWS, transposed_weight
+from cxredge.phases import CROP, CROPPED, INTERLEAVING, Candidate, transposed_bias, transposed_weight
 
-CHAIN = (*INTERLEAVING, "Slice")
-CROP = ([1, 1], [-1, -1], [1, 1], [2, 3])
-"""Starts, ends, steps and axes of the crop."""
+PLAIN_CONV = {
+    "strides": [1, 1],
+    "dilations": [1, 1],
+    "pads_begin": [1, 1],
+    "pads_end": [1, 1],
+    "auto_pad": "explicit",
+}
+"""Attributes of a convolution in phases."""
 
 
 def merge_phases(graph: openvino.Model) -> int:
@@ -23,40 +30,51 @@ def merge_phases(graph: openvino.Model) -> int:
         How many there were.
     """
     merged = [merge(node) for node in graph.get_ordered_ops() if node.get_type_name() == "Convolution"]
-    graph.validate_nodes_and_infer_types()
+    if any(merged):
+        graph.validate_nodes_and_infer_types()
     return sum(merged)
 
 
 def merge(conv: openvino.Node) -> bool:
     """Merge the phases that ``conv`` makes; false, and nothing changed, where it makes none."""
-    weight = constant(conv, 1)
-    if weight is None or weight.shape[2:] != (2, 2) or conv.get_attributes()["pads_begin"] != [1, 1]:
-        return False
-    last, bias = conv, None
+    weight, bias, last = constant(conv, 1), None, conv
     add = single_reader(conv)
     if add is not None and add.get_type_name() == "Add":
         last, bias = add, constant(add, 1)
         if bias is None:
             return False
+    if weight is None:
+        return False
     steps: list[openvino.Node] = []
-    for kind in CHAIN:
-        step = single_reader(last)
-        if step is None or step.get_type_name() != kind:
+    for kind in INTERLEAVING:
+        last = single_reader(last)
+        if last is None or last.get_type_name() != kind:
             return False
-        steps.append(step)
-        last = step
-    permuted = [values(steps[1], 1), values(steps[3], 1)]
-    crop = [values(steps[5], index) for index in (1, 2, 3, 4)]
-    channels = (values(steps[4], 1) or [0, 0])[1]
-    if permuted != [list(COLUMNS), list(ROWS)] or crop != list(CROP) or 4 * channels != weight.shape[0]:
+        steps.append(last)
+    crop: dict[int, tuple[int, int, int]] = {}
+    while crop.keys() != CROPPED.keys():
+        last = single_reader(last)
+        taken = slices(last) if last is not None and last.get_type_name() == CROP else {}
+        if not taken or taken.keys() & crop.keys():
+            return False
+        crop |= taken
+    attributes = conv.get_attributes()
+    candidate = Candidate(
+        weight,
+        None if bias is None else bias.ravel(),
+        plain=all(attributes[name] == value for name, value in PLAIN_CONV.items()),
+        shapes=[numbers(steps[step], 1) for step in (0, 2, 4)],
+        permutations=[numbers(steps[step], 1) for step in (1, 3)],
+        crop=crop,
+    )
+    if not candidate.is_in_phases:
         return False
     make = openvino.opset13
     kernel = make.constant(transposed_weight(weight))
-    whole = make.convolution_backprop_data(
-        conv.input_value(0), kernel, [2, 2], pads_begin=[1, 1], pads_end=[1, 1], name=conv.get_friendly_name()
-    )
-    if bias is not None:
-        whole = make.add(whole, make.constant(np.ascontiguousarray(bias.reshape(1, -1, 1, 1)[:, ::4])))
+    sides = {"strides": [2, 2], "pads_begin": [1, 1], "pads_end": [1, 1]}
+    whole = make.convolution_backprop_data(conv.input_value(0), kernel, **sides, name=conv.get_friendly_name())
+    if candidate.bias is not None:
+        whole = make.add(whole, make.constant(transposed_bias(candidate.bias).reshape(1, -1, 1, 1)))
     last.output(0).replace(whole.output(0))
     return True
 
@@ -68,7 +86,15 @@ def single_reader(node: openvino.Node) -> openvino.Node | None:
     return readers[0] if len(readers) == 1 else None
 
 
-def constant(node: openvino.Node, index: int) -> NDArray[np.float32] | None:
+def slices(node: openvino.Node) -> dict[int, tuple[int, int, int]]:
+    """(first, last, step) by axis of a Slice; none where they are not constants."""
+    first, last, steps, axes = (numbers(node, index) for index in (1, 2, 3, 4))
+    if first is None or last is None or steps is None or axes is None:
+        return {}
+    return dict(zip(axes, zip(first, last, steps, strict=True), strict=True))
+
+
+def constant(node: openvino.Node, index: int) -> NDArray[Any] | None:
     """The constant that ``node`` reads as its input ``index``, reshaped or not."""
     source = node.input_value(index).get_node()
     if source.get_type_name() == "Reshape":
@@ -76,7 +102,7 @@ def constant(node: openvino.Node, index: int) -> NDArray[np.float32] | None:
     return np.array(source.get_data()) if source.get_type_name() == "Constant" else None
 
 
-def values(node: openvino.Node, index: int) -> list[int] | None:
+def numbers(node: openvino.Node, index: int) -> list[int] | None:
     """A list of integers that ``node`` reads as its input ``index``."""
     found = constant(node, index)
-    return None if found is None else found.tolist()
+    return None if found is None or found.ndim != 1 else found.tolist()

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from cxredge.errors import OutputError
 from cxredge.logs import log_event
 from cxredge.node.acceptor import Acceptor, Address
 from cxredge.node.limits import NodeLimits
+from cxredge.node.lingering import Lingering
 from cxredge.node.metrics import Metrics
 from cxredge.node.queue import JobQueue
 from cxredge.node.sender import Destination, Outbox, Peer, PeerConnection, Sender
@@ -26,6 +27,8 @@ from cxredge.node.worker import Engine, Worker
 
 HTTP_CONNECTIONS = 64
 START_SECONDS = 10.0
+LINGER_UPLOADS = 4
+"""How many times the largest upload is read on after an answer."""
 SWEPT_EVERY, STALE_AFTER = 60.0, 600.0
 """Seconds between two looks at ``incoming/``, and after which what was not written to any more is removed."""
 
@@ -84,7 +87,8 @@ class Node:
             self.http_port: int | None = None
             if config.http is not None:
                 uploads = Uploads(engine, self.state, config.limits)
-                web = WebServer(make_app(uploads, self.metrics, self.not_ready, self.metrics_page), *config.http)
+                app = make_app(uploads, self.metrics, self.not_ready, self.metrics_page)
+                web = WebServer(Lingering(app, LINGER_UPLOADS * config.limits.upload_bytes), *config.http)
                 opened.callback(web.close)
                 self.http_port = web.port
             self._opened = opened.pop_all()
@@ -142,7 +146,7 @@ class WebServer:
         OutputError: the port cannot be used.
     """
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family, backlog=HTTP_CONNECTIONS)

@@ -28,7 +28,6 @@ from cxredge.dicom.prefix import HEAD_LENGTH, is_dicom, lacks_preamble
 from cxredge.errors import BackendError, InputError
 from cxredge.logs import log_event
 from cxredge.node.limits import NodeLimits
-from cxredge.node.lingering import Lingering
 from cxredge.node.metrics import Metrics
 from cxredge.node.results import result_objects
 from cxredge.node.state import StateFolder
@@ -224,7 +223,6 @@ def make_app(uploads: Uploads, metrics: Metrics, ready: Callable[[], str], page:
         page: gives the metrics' text.
     """
     app = FastAPI(title="cxredge", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(Lingering)
 
     @app.post("/segment", response_model=Answer, responses=answers(), openapi_extra=BODY)
     async def segment(request: Request, result: Result = "json") -> Response:

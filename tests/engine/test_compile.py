@@ -19,6 +19,7 @@ from cxredge.engine.progress import BuildProgress  # noqa: E402
 from cxredge.engine.record import Batches  # noqa: E402
 from cxredge_calibration.layers import find_layers, prepare_graph  # noqa: E402
 from cxredge_calibration.model_file import add_contract, read_contract  # noqa: E402
+from cxredge_calibration.phases import merge_phases  # noqa: E402
 from cxredge_calibration.quantisation import quantise  # noqa: E402
 from cxredge_export.conversion import to_onnx  # noqa: E402
 from cxredge_export.folding import FOLDS, fold, fold_code  # noqa: E402
@@ -76,7 +77,7 @@ def folded(width: int) -> onnx.ModelProto:
 def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
     """Every layer that may be in INT8 is; the compiler does not care what the ranges are."""
     contract = read_contract(model)
-    graph = prepare_graph(model, contract)
+    graph = prepare_graph(merge_phases(model), contract)
     layers = find_layers(graph)
     copy = quantise(graph, layers, {layer.source: (-3.0, 3.0) for layer in layers})
     add_contract(copy, replace(contract, precision="int8", calibration={}))

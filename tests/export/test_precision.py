@@ -25,6 +25,7 @@ from cxredge.phantom import make_radiograph
 from cxredge.preprocessing import network_input
 from cxredge.radiograph import Radiograph
 from cxredge_calibration.model_file import add_contract, read_contract
+from cxredge_calibration.phases import merge_phases
 from cxredge_export import precision
 from cxredge_export.conversion import to_onnx
 from cxredge_export.folding import FOLDS, fold, fold_code
@@ -59,7 +60,7 @@ def quantised(model: onnx.ModelProto, tmp_path_factory: pytest.TempPathFactory) 
 
     path = tmp_path_factory.mktemp("int8") / "int8.onnx"
     quantize_static(
-        copy.deepcopy(model),
+        copy.deepcopy(merge_phases(model)),
         path,
         Samples(),
         quant_format=QuantFormat.QDQ,

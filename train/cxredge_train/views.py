@@ -37,5 +37,6 @@ def turn(images: Tensor, degrees: float, scale: float) -> Tensor:
     angle = radians(degrees)
     c, s = cos(angle) / scale, sin(angle) / scale
     matrix = images.new_tensor([[c, s, 0], [-s, c, 0]], dtype=torch.float32).expand(len(images), 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(images)
+    with torch.autocast(images.device.type, enabled=False):  # coordinates in BF16 would be half a pixel off
+        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+        return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(images)

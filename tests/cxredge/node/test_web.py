@@ -26,6 +26,7 @@ from pydicom import dcmread
 
 from cxredge.node import lingering
 from cxredge.node.service import Node
+from cxredge.node.web import Uploads
 from cxredge.node.worker import Engine
 from cxredge.phantom import make_radiograph
 
@@ -121,23 +122,44 @@ def test_two_gigabytes_are_refused_at_once(node: Node) -> None:
         assert client.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize("kind", ["image/png", "text/plain"], ids=["too large", "another content"])
-def test_an_early_answer_reaches_a_client_that_sends_everything_first(node: Node, kind: str) -> None:
-    head = f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {8 << 20}\r\n\r\n"
+def send_all_first(node: Node, kind: str, mebibytes: int) -> bytes:
+    """What a client receives that reads nothing before it has sent everything."""
+    head = f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {mebibytes << 20}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", node.http_port or 0), timeout=20) as client:
         client.sendall(head.encode() + bytes(1 << 20))
         time.sleep(0.5)  # until the node has answered
-        client.sendall(bytes(7 << 20))
-        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
-    assert answer.startswith(b"HTTP/1.1 413 " if kind == "image/png" else b"HTTP/1.1 415 ")
+        client.sendall(bytes((mebibytes - 1) << 20))
+        return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
-def test_the_node_does_not_wait_for_a_body_for_ever(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lingering, "LINGER_SECONDS", 0.3)
+@pytest.mark.parametrize(("kind", "expected"), [("image/png", 413), ("text/plain", 415)])
+def test_an_early_answer_reaches_a_client_that_sends_everything_first(node: Node, kind: str, expected: int) -> None:
+    assert send_all_first(node, kind, 3).startswith(f"HTTP/1.1 {expected} ".encode())
+
+
+def test_the_answer_to_a_fault_of_the_node_reaches_it_too(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("made for this test")
+
+    monkeypatch.setattr(Uploads, "answer", fail)
+    assert send_all_first(node, "image/png", 3).startswith(b"HTTP/1.1 500 ")
+
+
+def test_the_node_does_not_read_on_for_ever(node: Node) -> None:
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        send_all_first(node, "image/png", 64)
+
+
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"], ids=["announced", "waiting to be told"])
+def test_the_node_does_not_wait_for_a_body_for_ever(node: Node, monkeypatch: pytest.MonkeyPatch, expect: str) -> None:
+    monkeypatch.setattr(lingering, "LINGER_SECONDS", 60.0 if expect else 0.3)
+    head = f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n{expect}Content-Length: 9\r\n\r\n"
+    started = time.monotonic()
     with socket.create_connection(("127.0.0.1", node.http_port or 0), timeout=20) as client:
-        client.sendall(b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n")
+        client.sendall(head.encode())
         answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
     assert answer.startswith(b"HTTP/1.1 415 ")
+    assert (0 if expect else 0.3) <= time.monotonic() - started < 4
 
 
 def test_two_gigabytes_that_are_not_announced_are_refused_on_the_way(node: Node) -> None:
