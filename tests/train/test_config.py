@@ -108,8 +108,6 @@ def test_an_unknown_field_is_named_with_the_file(tmp_path: Path, text: str, fiel
         ("[losses]\nlambda_seg = '5'", "losses.lambda_seg"),
         ("[losses]\nlambda_seg = false", "losses.lambda_seg"),
         ("[losses]\nclass_weights = [1.0]", "losses.class_weights"),
-        ("[losses]\ninter_teacher = 'start'\ninter_views = 6", "losses.inter_views"),
-        ("[losses]\ninter_views = 2", "losses.inter_views"),
         ("[losses]\nclass_weights = [1.0, 'x']", r"losses.class_weights\[1\]"),
         ("[optimiser]\nbetas = 0.9", "optimiser.betas"),
         ("[schedule]\ndecay = 'linear'", "schedule.decay"),

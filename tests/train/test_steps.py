@@ -36,7 +36,6 @@ from cxredge_train.steps import (
 )
 from cxredge_train.tasks import Task, valid_tasks
 from cxredge_train.training import begin_distillation
-from cxredge_train.views import mean_over_views
 
 pytestmark = pytest.mark.usefixtures("small_code_generators")
 
@@ -252,16 +251,6 @@ def test_the_inter_teacher_can_be_what_stage_2_began_with(state: TrainingState, 
         student = each.framework.generator(one.images, a_self(each.framework.code_generators.f_e(torch.ones(2, 4))))
         assert term.item() == pytest.approx((teacher - student).abs().mean().item(), rel=1e-5)
         assert networks_of(reached(each, term)) == {G, F_CODES}
-
-
-def test_the_inter_teacher_can_look_at_several_views(state: TrainingState, config: TrainingConfig) -> None:
-    changed = replace(config, losses=replace(config.losses, inter_teacher="average", inter_views=3))
-    framework, one = state.framework, batch()
-    term = distillation_terms(state, one, changed)["inter"]
-    teacher = mean_over_views(lambda view: state.generator_average(view, a_seg()), one.teacher_images, 3)
-    student = framework.generator(one.images, a_self(framework.code_generators.f_e(torch.ones(2, 4))))
-    assert term.item() == pytest.approx((teacher - student).abs().mean().item(), rel=1e-5)
-    assert networks_of(reached(state, term)) == {G, F_CODES}
 
 
 def test_only_a_teacher_that_is_wanted_is_kept(state: TrainingState, config: TrainingConfig) -> None:

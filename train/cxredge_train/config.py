@@ -15,7 +15,6 @@ import tomli_w
 
 from cxredge.errors import ConfigError
 from cxredge_train.networks import NetworkConfig
-from cxredge_train.views import VIEWS
 
 
 class Stage(Enum):
@@ -64,8 +63,6 @@ class LossConfig:
         inter_teacher: ``indirect`` is the method's, ``G(G(y, a_da^X), a_seg)``; ``average`` needs no adaptation:
             the averaged generator's ``G(y, a_seg)``, a mean teacher (Tarvainen & Valpola 2017); ``start`` is that as
             it was when stage 2 began, which cannot drift with its pupil.
-        inter_views: views of the image, of those in :mod:`cxredge_train.views`, that the teacher's logits are a mean
-            over; not for ``indirect``.
     """
 
     lambda_seg: float = 5.0
@@ -81,12 +78,8 @@ class LossConfig:
     lambda_inter: float = 10.0
     lambda_intra: float = 1.0
     inter_teacher: Literal["indirect", "average", "start"] = "indirect"
-    inter_views: int = 1
 
     def __post_init__(self) -> None:
-        _require(1 <= self.inter_views <= len(VIEWS), "losses.inter_views", f"must be 1 to {len(VIEWS)}")
-        one = self.inter_views == 1 or self.inter_teacher != "indirect"
-        _require(one, "losses.inter_views", "must be 1 where losses.inter_teacher is indirect")
         for name in (f.name for f in fields(self) if f.name.startswith("lambda_")):
             _require(getattr(self, name) >= 0, f"losses.{name}", "must not be negative")
         _require(min(self.class_weights) > 0, "losses.class_weights", "must be positive")

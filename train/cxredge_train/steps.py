@@ -15,7 +15,6 @@ from cxredge_train.config import Stage, TrainingConfig
 from cxredge_train.framework import TrainingState, a_self_latent
 from cxredge_train.networks import LATENT_SIZE, Codes, Domain, a_da, a_seg, a_self
 from cxredge_train.tasks import Task
-from cxredge_train.views import mean_over_views
 
 Terms = dict[str, Tensor]
 Codings = tuple[Tensor, Tensor]
@@ -111,17 +110,19 @@ def inter_teacher(state: TrainingState, batch: Batch, config: TrainingConfig) ->
     """Logits ``(N, 2, H, W)`` of ℓ_inter's teacher: the indirect path through a reference's INTRA style (eq. 7).
 
     Where the configuration says ``average``, of the averaged generator on the a_seg path instead; with ``start``, of
-    that as it was when stage 2 began. Either may see several views of the image.
+    that as it was when stage 2 began.
     """
     framework, images = state.framework, batch.teacher_images
     if config.losses.inter_teacher == "indirect":
         style = framework.style_encoder(batch.references[0], Domain.INTRA)
-        adapted = framework.generator(images, a_da(style, Domain.INTRA))
-        logits: Tensor = framework.generator(adapted, a_seg())
-        return logits
-    teacher = state.kept_teacher if config.losses.inter_teacher == "start" else state.generator_average
-    assert teacher is not None, "the training loop keeps it when stage 2 begins"
-    return mean_over_views(lambda view: teacher(view, a_seg()), images, config.losses.inter_views)
+        images = framework.generator(images, a_da(style, Domain.INTRA))
+        teacher = framework.generator
+    else:
+        kept = state.kept_teacher if config.losses.inter_teacher == "start" else state.generator_average
+        assert kept is not None, "the training loop keeps it when stage 2 begins"
+        teacher = kept
+    logits: Tensor = teacher(images, a_seg())
+    return logits
 
 
 def self_codes(state: TrainingState, images: Tensor) -> Codes:
