@@ -1,7 +1,8 @@
 """Arithmetic and traffic of every layer of a model, for the roofline of :mod:`cxredge.benchmark.roofline`.
 
 Layers are counted as a good compiler would run them. Pointwise layers (activations, scaling, casts, Q/DQ),
-sums, pooling and enlargement run inside a layer beside them and cost nothing; an instance norm reads its
+sums, pooling and enlargement run inside a layer beside them and cost nothing; convolutions in phases count as
+the transposed ones that a GPU gets; an instance norm reads its
 input twice, for the statistics and to apply them, and writes once; the rest reads its inputs and
 writes its outputs once. Only convolutions count as arithmetic. A tensor that is stored between two layers
 takes the smallest type on its way: one byte where it is quantised, two where it is cast to FP16. What
@@ -19,6 +20,7 @@ from onnx import NodeProto, TensorProto, helper, shape_inference
 
 from cxredge.benchmark.roofline import LayerCost
 from cxredge.errors import ModelError
+from cxredge_calibration.phases import merge_phases
 
 # fmt: off
 POINTWISE = {"LeakyRelu", "Relu", "Mul", "Div", "Sub", "Cast", "QuantizeLinear", "DequantizeLinear", "Identity",
@@ -98,7 +100,7 @@ def layer_costs(model: onnx.ModelProto, batch: int = 1) -> list[LayerCost]:
     Raises:
         ModelError: the shape of a tensor cannot be inferred.
     """
-    graph = with_shapes(model, batch)
+    graph = with_shapes(merge_phases(model), batch)
     sizes = TensorSizes(graph)
     try:
         return [cost for node in graph.node if (cost := node_cost(node, sizes)) is not None]

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cxredge.benchmark.roofline import GPUS, LayerCost, floor_of
 from cxredge_export.conversion import to_onnx
 from cxredge_export.cost import macs
-from cxredge_export.folding import TRANSPOSED_FOLDS, fold, fold_code
+from cxredge_export.folding import FOLDS, TRANSPOSED_FOLDS, fold, fold_code
 from cxredge_export.roofline_cost import layer_costs
 from cxredge_train.networks import Generator, NetworkConfig
 
@@ -94,6 +94,13 @@ def folded(width: int) -> onnx.ModelProto:
     torch.manual_seed(0)
     generator = Generator(NetworkConfig(width=width)).eval()
     return to_onnx(fold(fold_code(generator, None), TRANSPOSED_FOLDS), 256)
+
+
+def test_phases_do_not_raise_the_floor(generator: Generator) -> None:
+    network = fold_code(generator, None)
+    in_phases, transposed = (to_onnx(fold(network, folds), 32) for folds in (FOLDS, TRANSPOSED_FOLDS))
+    assert in_phases != transposed
+    assert layer_costs(in_phases) == layer_costs(transposed)
 
 
 def as_fp16(costs: Iterable[LayerCost]) -> list[LayerCost]:
