@@ -1,7 +1,7 @@
 """The deployed network: the direct path at one fixed code, as sequences of plain layers.
 
 The folds rewrite it: each replaces neighbouring layers of a sequence by others that compute the same.
-As made here, it computes layer by layer what the generator does.
+As made here, it has the generator's layers, each by itself, as the method draws them.
 """
 
 from __future__ import annotations

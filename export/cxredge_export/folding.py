@@ -18,12 +18,9 @@ from torch import Tensor, nn
 from cxredge.phases import TAPS
 from cxredge_export.deployed import DeployedNetwork, Difference, Interleave, deploy, sequence
 from cxredge_train.networks import Generator, SwitchedNorm
+from cxredge_train.resampled_conv import ENLARGED_TAPS, POOLED_TAPS, spread
 
 ADAIN = "adain"
-POOLED_TAPS = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], dtype=torch.float64) / 2
-"""Taps of a 3-tap conv followed by averaging pairs, as a 4-tap conv of stride 2, along one axis."""
-ENLARGED_TAPS = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float64)
-"""Taps of a 3-tap conv on doubled samples, as a 4-tap transposed conv of stride 2, along one axis."""
 
 Layers: TypeAlias = dict[str, nn.Module]
 
@@ -206,12 +203,6 @@ def rewritten(
 def changed(layers: Layers, change: Callable[[nn.Conv2d], nn.Module]) -> Layers:
     """``layers``, all convs, each changed under its name."""
     return {name: change(layer) for name, layer in layers.items() if isinstance(layer, nn.Conv2d)}
-
-
-def spread(weight: Tensor, taps: Tensor) -> Tensor:
-    """A kernel ``(O, I, 3, 3)`` spread to ``(O, I, 4, 4)`` by ``taps`` ``(4, 3)`` along both axes; rounded once."""
-    taps = taps.to(weight.device)
-    return torch.einsum("ya,xb,oiab->oiyx", taps, taps, weight.double()).to(weight.dtype)
 
 
 def with_weights(layer: nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None) -> nn.Module:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cxredge_train.resampled_conv import enlarged_conv, pooled_conv
+
 CODE_SIZE = 16
 """Length of a style code (method: 16, at every width)."""
 LATENT_SIZE = 4
@@ -181,12 +183,11 @@ class EncoderBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1, bias=False) if channels_in != channels_out else None
 
     def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
-        residual = self.conv1(activate(self.norm1(x, code)))
-        if self.down:
-            residual = pool(residual)
+        residual = activate(self.norm1(x, code))
+        residual = pooled_conv(residual, self.conv1) if self.down else self.conv1(residual)
         residual = self.conv2(activate(self.norm2(residual, code)))
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        return residual_sum(pool(shortcut) if self.down else shortcut, residual)
+        shortcut = pool(x) if self.down else x  # pooling and a 1x1 conv commute
+        return residual_sum(shortcut if self.shortcut is None else self.shortcut(shortcut), residual)
 
 
 class DecoderBlock(nn.Module):
@@ -203,13 +204,10 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
         residual = activate(self.norm1(x, code))
-        if self.up:
-            residual = unpool(residual)
-        residual = self.conv2(activate(self.norm2(self.conv1(residual), code)))
-        shortcut = unpool(x) if self.up else x
-        if self.shortcut is not None:
-            shortcut = self.shortcut(shortcut)
-        return residual_sum(shortcut, residual)
+        residual = enlarged_conv(residual, self.conv1) if self.up else self.conv1(residual)
+        residual = self.conv2(activate(self.norm2(residual, code)))
+        shortcut = x if self.shortcut is None else self.shortcut(x)  # a 1x1 conv and copying pixels commute
+        return residual_sum(unpool(shortcut) if self.up else shortcut, residual)
 
 
 class Head(nn.Sequential):
@@ -340,9 +338,13 @@ class StyleBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1, bias=False) if channels_in != channels_out else None
 
     def forward(self, x: Tensor) -> Tensor:
-        residual = self.conv2(activate(pool(self.conv1(activate(x)))))
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        return residual_sum(pool(shortcut), residual)
+        residual = activate(x)
+        even = x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
+        residual = pooled_conv(residual, self.conv1) if even else pool(self.conv1(residual))
+        shortcut = pool(x)
+        return residual_sum(
+            shortcut if self.shortcut is None else self.shortcut(shortcut), self.conv2(activate(residual))
+        )
 
 
 class DomainHeads(nn.Module):
