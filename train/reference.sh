@@ -14,11 +14,13 @@ limit=${3:+--max-minutes $3}
 case $size in edge) width=16 ;; standard) width=32 ;; *) echo "$usage" >&2; exit 2 ;; esac
 
 before=""
-for step in augmented finish robust; do
+for step in augmented finish robust long distilled; do
   run=$size-$step
   # shellcheck disable=SC2086
   line=$(cxredge train "edge-$step" --set network.width=$width --set "name=\"$run\"" \
     -o "$runs/$run" --resume ${before:+--init "$runs/$before"} $limit | tee /dev/stderr)
   case $line in *finished) before=$run ;; *) exit 0 ;; esac
 done
-cxredge export "$runs/$before" -o "$runs/$before.onnx" --parity-images "$CXREDGE_DATA/jsrt"
+[ -e "$runs/$size-mean" ] || cxredge average "$runs/$size-long" "$runs/$size-distilled" -o "$runs/$size-mean"
+cxredge export "$runs/$size-mean" -o "$runs/$size.onnx" --folds shortcut,pool-conv,up-phases,head \
+  --parity-images "$CXREDGE_DATA/jsrt"

@@ -30,6 +30,7 @@ COMMANDS = {
     "train": "Train the networks.",
     "average": "Average a checkpoint with the one that it started from.",
     "export": "Turn a checkpoint into a model file.",
+    "unfold": "Turn a model file back into a checkpoint.",
     "calibrate": "Quantise a model to INT8.",
     "thresholds": "Derive a model's quality flags from radiographs.",
     "build-engine": "Compile a model for an NVIDIA GPU.",

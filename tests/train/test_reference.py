@@ -43,8 +43,20 @@ def test_each_run_starts_from_the_one_before_and_the_last_is_exported(record: Pa
         "--init runs/edge-augmented",
         'train edge-robust --set network.width=16 --set name="edge-robust" -o runs/edge-robust --resume '
         "--init runs/edge-finish",
-        "export runs/edge-robust -o runs/edge-robust.onnx --parity-images data/jsrt",
+        'train edge-long --set network.width=16 --set name="edge-long" -o runs/edge-long --resume '
+        "--init runs/edge-robust",
+        'train edge-distilled --set network.width=16 --set name="edge-distilled" -o runs/edge-distilled --resume '
+        "--init runs/edge-long",
+        "average runs/edge-long runs/edge-distilled -o runs/edge-mean",
+        "export runs/edge-mean -o runs/edge.onnx --folds shortcut,pool-conv,up-phases,head --parity-images data/jsrt",
     ]
+
+
+def test_a_mean_that_is_there_is_exported_again(record: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "edge-mean").mkdir(parents=True)
+    assert run(str(tmp_path / "runs")).returncode == 0
+    commands = record.read_text().splitlines()
+    assert [line.split()[0] for line in commands] == ["train"] * 5 + ["export"]
 
 
 def test_a_run_that_reached_its_time_is_the_last_of_this_call(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +77,7 @@ def test_wrong_usage_starts_nothing(record: Path, arguments: tuple[str, ...]) ->
     assert not record.exists()
 
 
-@pytest.mark.parametrize("step", ["augmented", "finish", "robust"])
+@pytest.mark.parametrize("step", ["augmented", "finish", "robust", "long", "distilled"])
 def test_the_configurations_take_what_the_script_sets(step: str) -> None:
     changes = ("network.width=32", f'name="standard-{step}"')
     config = read_config(config_path(f"edge-{step}"), changes)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cxredge_train.resampled_conv import enlarged_conv, pooled_conv
+from cxredge_train.resampled_conv import conv_then_pool, enlarge_then_conv
 
 CODE_SIZE = 16
 """Length of a style code (method: 16, at every width)."""
@@ -184,7 +184,7 @@ class EncoderBlock(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
         residual = activate(self.norm1(x, code))
-        residual = pooled_conv(residual, self.conv1) if self.down else self.conv1(residual)
+        residual = conv_then_pool(residual, self.conv1) if self.down else self.conv1(residual)
         residual = self.conv2(activate(self.norm2(residual, code)))
         shortcut = pool(x) if self.down else x  # pooling and a 1x1 conv commute
         return residual_sum(shortcut if self.shortcut is None else self.shortcut(shortcut), residual)
@@ -204,7 +204,7 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor | None) -> Tensor:
         residual = activate(self.norm1(x, code))
-        residual = enlarged_conv(residual, self.conv1) if self.up else self.conv1(residual)
+        residual = enlarge_then_conv(residual, self.conv1) if self.up else self.conv1(residual)
         residual = self.conv2(activate(self.norm2(residual, code)))
         shortcut = x if self.shortcut is None else self.shortcut(x)  # a 1x1 conv and copying pixels commute
         return residual_sum(unpool(shortcut) if self.up else shortcut, residual)
@@ -340,7 +340,7 @@ class StyleBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         residual = activate(x)
         even = x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
-        residual = pooled_conv(residual, self.conv1) if even else pool(self.conv1(residual))
+        residual = conv_then_pool(residual, self.conv1) if even else pool(self.conv1(residual))
         shortcut = pool(x)
         return residual_sum(
             shortcut if self.shortcut is None else self.shortcut(shortcut), self.conv2(activate(residual))

@@ -22,12 +22,18 @@ def spread(weight: Tensor, taps: Tensor) -> Tensor:
     return torch.einsum("ya,xb,oiab->oiyx", taps, taps, weight.double()).to(weight.dtype)
 
 
-def pooled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def gathered(weight: Tensor, taps: Tensor) -> Tensor:
+    """The kernel ``(O, I, 3, 3)`` that :func:`spread` with ``taps`` makes ``weight`` ``(O, I, 4, 4)`` of."""
+    inverse = torch.linalg.pinv(taps).to(weight.device)
+    return torch.einsum("ay,bx,oiyx->oiab", inverse, inverse, weight.double()).to(weight.dtype)
+
+
+def conv_then_pool(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """``avg_pool2d(conv(x), 2)`` of a 3x3 conv with padding 1, for ``x`` of even sides."""
     return F.conv2d(x, spread(conv.weight, POOLED_TAPS), conv.bias, stride=2, padding=1)
 
 
-def enlarged_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def enlarge_then_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """A 3x3 ``conv`` with padding 1 of ``x`` enlarged twofold by copying pixels."""
     kernel = spread(conv.weight, ENLARGED_TAPS).transpose(0, 1)
     return F.conv_transpose2d(x, kernel, conv.bias, stride=2, padding=1)
