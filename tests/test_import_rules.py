@@ -16,7 +16,7 @@ PACKAGES = {
     "cxredge_calibration": ROOT / "calibration" / "cxredge_calibration",
 }
 OURS = frozenset(PACKAGES)
-READS_CHECKPOINTS = {"conversion.py", "deployed.py", "export.py", "folding.py", "reference.py"}
+READS_CHECKPOINTS = {"conversion.py", "deployed.py", "export.py", "folding.py", "reference.py", "unfolding.py"}
 """Modules of ``cxredge_export`` that may import torch and ``cxredge_train``."""
 
 
