@@ -3,7 +3,8 @@
 #
 #   train/reference.sh RUNS [SIZE [MINUTES]]
 #
-# RUNS is the folder of the runs, $CXREDGE_DATA that of the data sets. SIZE is edge (the default) or standard.
+# Five runs, the mean of the last two (RUNS/SIZE-mean), and its model (RUNS/SIZE.onnx). RUNS is the folder of the runs,
+# $CXREDGE_DATA that of the data sets jsrt, cohen and nih. SIZE is edge (the default) or standard.
 # MINUTES stops each configuration cleanly after that time; call again to go on. The last line says what is finished.
 set -euo pipefail
 usage='usage: train/reference.sh RUNS [edge|standard [MINUTES]]'
@@ -21,6 +22,10 @@ for step in augmented finish robust long distilled; do
     -o "$runs/$run" --resume ${before:+--init "$runs/$before"} $limit | tee /dev/stderr)
   case $line in *finished) before=$run ;; *) exit 0 ;; esac
 done
-[ -e "$runs/$size-mean" ] || cxredge average "$runs/$size-long" "$runs/$size-distilled" -o "$runs/$size-mean"
-cxredge export "$runs/$size-mean" -o "$runs/$size.onnx" --folds shortcut,pool-conv,up-phases,head \
+mean=$runs/$size-mean
+if [ ! -e "$mean/weights.safetensors" ] || [ "$mean/weights.safetensors" -ot "$runs/$before/weights.safetensors" ]; then
+  rm -f "$mean/config.toml" "$mean/weights.safetensors"
+  cxredge average "$runs/$size-long" "$runs/$before" -o "$mean"
+fi
+cxredge export "$mean" -o "$runs/$size.onnx" --folds shortcut,pool-conv,up-phases,head \
   --parity-images "$CXREDGE_DATA/jsrt"

@@ -92,7 +92,7 @@ def command(
     Times are percentiles of runs in which the contestants take turns; "ratio" is the median of each
     run's ratio to that of MODEL beside it. "floor" is the roofline: what the arithmetic and the memory
     traffic of the layers take on this device at best (cxredge/benchmark/roofline.py says how it is computed).
-    torch is the network of the checkpoint as it was trained, unfolded.
+    torch is the network of the checkpoint as the trainer computes it.
     """
     from cxredge.benchmark.measure import measure
     from cxredge.benchmark.report import content, print_host, print_rows

@@ -16,7 +16,7 @@ from cxredge_export.conversion import to_onnx
 from cxredge_export.deployed import DeployedNetwork
 from cxredge_export.folding import ADAIN, FOLDS, fold, fold_code
 from cxredge_export.parity import compare, measure_parity, require_parity
-from cxredge_export.reference import in_torch, unfolded
+from cxredge_export.reference import as_trained, in_torch, unfolded
 from cxredge_train.checkpoint import Trained, load_trained
 from cxredge_train.networks import a_seg, a_self
 
@@ -47,7 +47,8 @@ def make_model(
     """Fold, convert and compare.
 
     The contract's parity is that of the model in ONNX Runtime, with its rounding, against the unfolded
-    network in PyTorch; in it, ``folding`` is that of the folded network in PyTorch.
+    network in PyTorch, layer by layer; in it, ``folding`` is that of the folded network in PyTorch against
+    the generator as it was trained.
 
     Args:
         checkpoint: folder that ``cxredge train`` wrote.
@@ -68,9 +69,10 @@ def make_model(
     size = trained.config.network.input_size
     network = folded_network(trained, folds)
     model = to_onnx(network, size)
-    reference = unfolded(trained.folding_generator, a_self(trained.self_code[None]) if trained.distilled else a_seg())
-    parity = measure_parity(model, reference, radiographs, size)
-    folding = compare(in_torch(network), reference, radiographs, size)
+    generator, code = trained.folding_generator, trained.self_code if trained.distilled else None
+    parity = measure_parity(model, unfolded(generator, code), radiographs, size)
+    codes = a_seg() if code is None else a_self(code[None])
+    folding = compare(in_torch(network), as_trained(generator, codes), radiographs, size)
     for measure in (parity, folding):
         require_parity(measure)
     add_contract(
@@ -110,8 +112,8 @@ def unmeasured_contract(trained: Trained, name: str, licence: str, folds: Sequen
         "started_from": facts.get("init"),
         "training_seconds": round(facts["seconds"]),
         "validation": facts.get("validation"),
-        **({"mean_of": facts["mean_of"]} if "mean_of" in facts else {}),
     }
+    provenance |= {name: facts[name] for name in ("mean_of", "unfolded_from") if name in facts}
     return Contract(
         name=name,
         width=config.network.width,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cxredge.phases import TAPS
 from cxredge_export.deployed import DeployedNetwork, Difference, Interleave, deploy, sequence
 from cxredge_train.networks import Generator, SwitchedNorm
-from cxredge_train.resampled_conv import ENLARGED_TAPS, POOLED_TAPS, spread
+from cxredge_train.resampled_conv import enlarged_kernel, pooled_kernel
 
 ADAIN = "adain"
 
@@ -88,7 +88,7 @@ def fold_pooling(network: DeployedNetwork) -> None:
 def pooled_conv(conv: nn.Conv2d) -> nn.Module:
     """The conv of :func:`fold_pooling`; the zero padding of 1 stays."""
     folded = nn.Conv2d(conv.in_channels, conv.out_channels, 4, stride=2, padding=1, device="meta")
-    return with_weights(folded, spread(conv.weight, POOLED_TAPS), conv.bias)
+    return with_weights(folded, rounded_once(pooled_kernel, conv.weight), conv.bias)
 
 
 def fold_enlargement(network: DeployedNetwork) -> None:
@@ -102,7 +102,7 @@ def fold_enlargement(network: DeployedNetwork) -> None:
 def enlarged_conv(conv: nn.Conv2d) -> nn.Module:
     """The transposed conv of :func:`fold_enlargement`."""
     folded = nn.ConvTranspose2d(conv.in_channels, conv.out_channels, 4, stride=2, padding=1, device="meta")
-    return with_weights(folded, spread(conv.weight, ENLARGED_TAPS).transpose(0, 1), conv.bias)
+    return with_weights(folded, rounded_once(enlarged_kernel, conv.weight), conv.bias)
 
 
 def fold_into_phases(network: DeployedNetwork) -> None:
@@ -203,6 +203,11 @@ def rewritten(
 def changed(layers: Layers, change: Callable[[nn.Conv2d], nn.Module]) -> Layers:
     """``layers``, all convs, each changed under its name."""
     return {name: change(layer) for name, layer in layers.items() if isinstance(layer, nn.Conv2d)}
+
+
+def rounded_once(change: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
+    """``weight`` changed in double precision."""
+    return change(weight.double()).to(weight.dtype)
 
 
 def with_weights(layer: nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None) -> nn.Module:

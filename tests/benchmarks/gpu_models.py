@@ -26,7 +26,7 @@ def model_path(folder: Path, width: int, precision: str) -> Path:
 
 
 def make_generator(width: int) -> Any:
-    """A generator with random weights, unfolded, in PyTorch."""
+    """A generator with random weights, in PyTorch."""
     import torch
 
     from cxredge_train.networks import Generator, NetworkConfig, initialise

@@ -19,7 +19,7 @@ from cxredge_export.conversion import to_onnx
 from cxredge_export.folding import FOLDS, fold, fold_code
 from cxredge_export.parity import HALF, Parity, measure_parity, require_parity
 from cxredge_export.reference import lung_logit, unfolded
-from cxredge_train.networks import Generator, NetworkConfig, a_seg, a_self
+from cxredge_train.networks import Generator, NetworkConfig, a_seg
 
 SIZE = 32
 GOOD = Parity(images=1, max_abs_difference=1e-4, pixels=65_536, flipped_pixels=0)
@@ -39,7 +39,7 @@ def spoilt(model: onnx.ModelProto, change: float) -> onnx.ModelProto:
 def test_a_faithful_model_has_no_flipped_pixel(
     converted: onnx.ModelProto, generator: Generator, radiographs: list[Radiograph]
 ) -> None:
-    parity = measure_parity(converted, unfolded(generator, a_seg()), radiographs, SIZE)
+    parity = measure_parity(converted, unfolded(generator, None), radiographs, SIZE)
     assert (parity.images, parity.pixels, parity.flipped_pixels) == (2, 2 * SIZE * SIZE, 0)
     assert 0 <= parity.max_abs_difference < 1e-3
     require_parity(parity)
@@ -50,16 +50,16 @@ def test_a_folded_a_self_of_another_width_and_size_is_faithful_to_its_code(radio
     generator = Generator(NetworkConfig(width=3, input_size=48, encoder_affine=False)).eval()
     code = torch.randn(16, generator=torch.Generator().manual_seed(3))
     model = to_onnx(fold(fold_code(generator, code), FOLDS), 48)
-    require_parity(measure_parity(model, unfolded(generator, a_self(code[None])), radiographs, 48))
+    require_parity(measure_parity(model, unfolded(generator, code), radiographs, 48))
     with pytest.raises(ParityError):
-        require_parity(measure_parity(model, unfolded(generator, a_seg()), radiographs, 48))
+        require_parity(measure_parity(model, unfolded(generator, None), radiographs, 48))
 
 
 @pytest.mark.parametrize("change", [0.5, 0.01])
 def test_a_spoilt_model_is_refused(
     converted: onnx.ModelProto, generator: Generator, radiographs: list[Radiograph], change: float
 ) -> None:
-    parity = measure_parity(spoilt(converted, change), unfolded(generator, a_seg()), radiographs, SIZE)
+    parity = measure_parity(spoilt(converted, change), unfolded(generator, None), radiographs, SIZE)
     assert parity.max_abs_difference > 1e-3
     with pytest.raises(ParityError, match=r"differs from its original.*nothing was written"):
         require_parity(parity)
@@ -71,7 +71,7 @@ def test_differences_and_flips_are_those_of_the_logits(
     shifted = copy.deepcopy(generator)
     with torch.no_grad():  # lung logit + 0.5 everywhere
         shifted.mask_head[2].bias += torch.tensor([0.0, 0.5])
-    parity = measure_parity(converted, unfolded(shifted, a_seg()), radiographs, SIZE)
+    parity = measure_parity(converted, unfolded(shifted, None), radiographs, SIZE)
     assert parity.max_abs_difference == pytest.approx(0.5, abs=1e-3)
     logits = [lung_logit(generator, a_seg(), network_input(one, SIZE)[None, None]) for one in radiographs]
     expected = sum(int(((one <= 0) & (one + 0.5 > 0)).sum()) for one in logits)
@@ -88,12 +88,12 @@ def test_logits_that_are_not_numbers_are_refused(
         nn.init.constant_(network.mask_head[2].bias, math.nan)
     model = converted if where == "network" else spoilt(converted, math.nan)
     with pytest.raises(ParityError):
-        require_parity(measure_parity(model, unfolded(network, a_seg()), radiographs, SIZE))
+        require_parity(measure_parity(model, unfolded(network, None), radiographs, SIZE))
 
 
 def test_a_comparison_of_nothing_is_refused(converted: onnx.ModelProto, generator: Generator) -> None:
     with pytest.raises((ParityError, ValueError)):
-        require_parity(measure_parity(converted, unfolded(generator, a_seg()), [], SIZE))
+        require_parity(measure_parity(converted, unfolded(generator, None), [], SIZE))
 
 
 @pytest.mark.parametrize(

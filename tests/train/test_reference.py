@@ -52,11 +52,28 @@ def test_each_run_starts_from_the_one_before_and_the_last_is_exported(record: Pa
     ]
 
 
-def test_a_mean_that_is_there_is_exported_again(record: Path, tmp_path: Path) -> None:
-    (tmp_path / "runs" / "edge-mean").mkdir(parents=True)
+@pytest.mark.parametrize(("newer", "averaged"), [("edge-mean", False), ("edge-distilled", True)])
+def test_a_mean_is_made_again_only_where_the_last_run_is_newer(
+    record: Path, tmp_path: Path, newer: str, averaged: bool
+) -> None:
+    for run_name in ("edge-mean", "edge-distilled"):
+        weights = tmp_path / "runs" / run_name / "weights.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.touch()
+        os.utime(weights, (1000, 2000 if run_name == newer else 1000))
     assert run(str(tmp_path / "runs")).returncode == 0
-    commands = record.read_text().splitlines()
-    assert [line.split()[0] for line in commands] == ["train"] * 5 + ["export"]
+    commands = [line.split()[0] for line in record.read_text().splitlines()]
+    assert commands == ["train"] * 5 + ["average"] * averaged + ["export"]
+    assert (tmp_path / "runs" / "edge-mean" / "weights.safetensors").exists() is not averaged
+
+
+def test_a_mean_that_was_cut_off_is_made_again(record: Path, tmp_path: Path) -> None:
+    config = tmp_path / "runs" / "edge-mean" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.touch()
+    assert run(str(tmp_path / "runs")).returncode == 0
+    assert "average" in record.read_text()
+    assert not config.exists()
 
 
 def test_a_run_that_reached_its_time_is_the_last_of_this_call(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cxredge_train.networks import StyleBlock, pool, residual_sum, unpool
-from cxredge_train.resampled_conv import (
-    ENLARGED_TAPS,
-    POOLED_TAPS,
-    conv_then_pool,
-    enlarge_then_conv,
-    gathered,
-    spread,
-)
+from cxredge_train.networks import StyleBlock, pool, residual_sum
+from cxredge_train.resampled_conv import conv_then_pool, enlarge_then_conv, enlarged_kernel, pooled_kernel
 
 
 @pytest.fixture
@@ -64,20 +57,36 @@ def test_second_gradients_pass_as_the_r1_penalty_needs(conv: nn.Conv2d) -> None:
     assert wanted.abs().max() > 1
 
 
-@pytest.mark.parametrize("taps", [POOLED_TAPS, ENLARGED_TAPS], ids=["pooled", "enlarged"])
-def test_a_spread_kernel_is_gathered_again(conv: nn.Conv2d, taps: Tensor) -> None:
-    kernel = spread(conv.weight, taps)
-    assert kernel.shape == (5, 3, 4, 4)
-    torch.testing.assert_close(gathered(kernel, taps), conv.weight, rtol=0, atol=1e-14)
-
-
-def test_kernels_are_spread_in_full_precision_under_autocast() -> None:
-    torch.manual_seed(0)
-    weight = torch.randn(4, 4, 3, 3)
+@pytest.mark.parametrize("kernel", [pooled_kernel, enlarged_kernel])
+def test_kernels_are_summed_in_full_precision_under_autocast(kernel: Callable[[Tensor], Tensor]) -> None:
+    weight = torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        found = spread(weight, POOLED_TAPS)
+        found = kernel(weight)
     assert found.dtype == torch.float32
-    assert torch.equal(found, spread(weight, POOLED_TAPS))
+    torch.testing.assert_close(found.double(), kernel(weight.double()), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("merged", "apart"),
+    [
+        (conv_then_pool, lambda x, conv: F.avg_pool2d(conv(x), 2)),
+        (enlarge_then_conv, lambda x, conv: conv(F.interpolate(x, scale_factor=2, mode="nearest"))),
+    ],
+    ids=["pool", "enlarge"],
+)
+def test_training_in_bf16_and_channels_last_gets_the_gradients_of_fp32_within_its_rounding(
+    merged: Callable[[Tensor, nn.Conv2d], Tensor], apart: Callable[[Tensor, nn.Conv2d], Tensor]
+) -> None:
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(8, 8, 3, padding=1), torch.randn(2, 8, 16, 16)
+    (wanted,) = torch.autograd.grad(apart(x, conv).square().mean(), conv.weight)
+    last = nn.Conv2d(8, 8, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last.load_state_dict(conv.state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        output = merged(x.contiguous(memory_format=torch.channels_last), last)
+        assert output.dtype == torch.bfloat16
+        (found,) = torch.autograd.grad(output.float().square().mean(), last.weight)
+    assert (found - wanted).norm() < 0.01 * wanted.norm()
 
 
 @pytest.mark.parametrize("size", [(9, 8), (8, 9), (7, 5), (8, 6)])
@@ -89,10 +98,3 @@ def test_style_blocks_pool_odd_sides_too(size: tuple[int, int]) -> None:
     assert block.shortcut is not None
     expected = residual_sum(pool(block.shortcut(x)), residual)
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
-
-
-def test_pooling_and_enlarging_commute_with_a_conv_of_one_tap() -> None:
-    torch.manual_seed(0)
-    mix, x = nn.Conv2d(3, 5, 1, bias=False).double(), image(6, 4)
-    for resample in (pool, unpool):
-        torch.testing.assert_close(mix(resample(x)), resample(mix(x)), rtol=0, atol=1e-12)
