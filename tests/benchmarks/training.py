@@ -1,7 +1,7 @@
 """Images per second of full training steps and their split by phase, on made images: `python training.py [WIDTH]`.
 
 A figure is the median of a few steps on the device that torch finds. Adaptation steps are two of D and two of
-G, as in training; GFLOP are those of the design for the width, at 256x256.
+G, as in training.
 """
 
 from __future__ import annotations
