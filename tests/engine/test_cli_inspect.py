@@ -43,7 +43,8 @@ def test_a_model_is_shown_with_its_contract_and_layers(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     result = run(bundled_model(), "--json", tmp_path / "found.json")
     assert result.exit_code == 0, result.output
-    for text in ("cxredge-edge", "a_self", "one lung logit a pixel", "jsrt Dice 0.97", "fp32 InstanceNormalization: 25"):
+    shown = ("cxredge-edge", "a_self", "one lung logit a pixel", "jsrt Dice 0.97", "fp32 InstanceNormalization: 25")
+    for text in shown:
         assert text in " ".join(result.output.split())
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["contract"]["name"] == "cxredge-edge"
