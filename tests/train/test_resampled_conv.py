@@ -12,6 +12,15 @@ from torch.nn import functional as F
 from cxredge_train.networks import StyleBlock, pool, residual_sum
 from cxredge_train.resampled_conv import conv_then_pool, enlarge_then_conv, enlarged_kernel, pooled_kernel
 
+both = pytest.mark.parametrize(
+    ("merged", "apart"),
+    [
+        (conv_then_pool, lambda x, conv: F.avg_pool2d(conv(x), 2)),
+        (enlarge_then_conv, lambda x, conv: conv(F.interpolate(x, scale_factor=2, mode="nearest"))),
+    ],
+    ids=["pool", "enlarge"],
+)
+
 
 @pytest.fixture
 def conv() -> nn.Conv2d:
@@ -24,14 +33,7 @@ def image(height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (2, 6)])
-@pytest.mark.parametrize(
-    ("merged", "apart"),
-    [
-        (conv_then_pool, lambda x, conv: F.avg_pool2d(conv(x), 2)),
-        (enlarge_then_conv, lambda x, conv: conv(F.interpolate(x, scale_factor=2, mode="nearest"))),
-    ],
-    ids=["pool", "enlarge"],
-)
+@both
 def test_one_conv_gives_the_values_and_gradients_of_two_steps(
     conv: nn.Conv2d,
     size: tuple[int, int],
@@ -66,14 +68,7 @@ def test_kernels_are_summed_in_full_precision_under_autocast(kernel: Callable[[T
     torch.testing.assert_close(found.double(), kernel(weight.double()), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("merged", "apart"),
-    [
-        (conv_then_pool, lambda x, conv: F.avg_pool2d(conv(x), 2)),
-        (enlarge_then_conv, lambda x, conv: conv(F.interpolate(x, scale_factor=2, mode="nearest"))),
-    ],
-    ids=["pool", "enlarge"],
-)
+@both
 def test_training_in_bf16_and_channels_last_gets_the_gradients_of_fp32_within_its_rounding(
     merged: Callable[[Tensor, nn.Conv2d], Tensor], apart: Callable[[Tensor, nn.Conv2d], Tensor]
 ) -> None:

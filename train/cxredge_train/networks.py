@@ -341,10 +341,8 @@ class StyleBlock(nn.Module):
         residual = activate(x)
         even = x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
         residual = conv_then_pool(residual, self.conv1) if even else pool(self.conv1(residual))
-        shortcut = pool(x)
-        return residual_sum(
-            shortcut if self.shortcut is None else self.shortcut(shortcut), self.conv2(activate(residual))
-        )
+        shortcut = pool(x) if self.shortcut is None else self.shortcut(pool(x))
+        return residual_sum(shortcut, self.conv2(activate(residual)))
 
 
 class DomainHeads(nn.Module):
